@@ -1,0 +1,146 @@
+//! The admin port: `/livez`, `/readyz`, `/metrics`.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU8, Ordering};
+
+use http::{Method, Request, Response, StatusCode, header};
+use http_body_util::{BodyExt, Full};
+use hyper::body::Incoming;
+use wasmtime_wasi_http::WasiBody;
+
+use crate::http::problem;
+use crate::metrics::{Metrics, QueueLabels};
+use crate::queue::{EmbeddedQueue, QueueHealth};
+use crate::stores::Stores;
+
+/// What the process is doing.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u8)]
+enum Phase {
+    Starting = 0,
+    Running = 1,
+    Draining = 2,
+}
+
+/// Whether the process can do its work.
+pub struct Readiness {
+    phase: AtomicU8,
+    stores: Stores,
+    queues: Vec<Arc<QueueHealth>>,
+}
+
+impl Readiness {
+    /// Not ready yet.
+    pub fn starting(stores: Stores, queues: Vec<Arc<QueueHealth>>) -> Self {
+        Self {
+            phase: AtomicU8::new(Phase::Starting as u8),
+            stores,
+            queues,
+        }
+    }
+
+    /// Every trigger runs.
+    pub fn set_running(&self) {
+        self.phase.store(Phase::Running as u8, Ordering::Release);
+    }
+
+    /// The process takes nothing more.
+    pub fn set_draining(&self) {
+        self.phase.store(Phase::Draining as u8, Ordering::Release);
+    }
+
+    /// What stands in the way, a line each; nothing when ready.
+    fn obstacles(&self) -> Vec<String> {
+        let mut obstacles = match self.phase.load(Ordering::Acquire) {
+            phase if phase == Phase::Running as u8 => Vec::new(),
+            phase if phase == Phase::Draining as u8 => vec!["draining".to_owned()],
+            _ => vec!["starting".to_owned()],
+        };
+        for (label, error) in self.stores.failing() {
+            obstacles.push(format!("key-value store `{label}`: {error}"));
+        }
+        obstacles.extend(self.queues.iter().filter_map(|queue| queue.obstacle()));
+        obstacles
+    }
+}
+
+/// What the admin port tells.
+pub struct Admin {
+    /// Whether the process is ready.
+    pub readiness: Readiness,
+    /// What it counted.
+    pub metrics: Arc<Metrics>,
+    /// The embedded queues, where they are served.
+    pub embedded: Option<EmbeddedQueue>,
+}
+
+impl Admin {
+    /// Answers one request.
+    pub async fn answer(self: Arc<Self>, request: Request<Incoming>) -> Response<WasiBody> {
+        if !matches!(*request.method(), Method::GET | Method::HEAD) {
+            let detail = format!("method {} is not supported here", request.method());
+            return problem::response(StatusCode::METHOD_NOT_ALLOWED, &detail);
+        }
+        match request.uri().path() {
+            "/livez" => text(StatusCode::OK, "text/plain", "ok\n".to_owned()),
+            "/readyz" => {
+                let obstacles = self.readiness.obstacles();
+                if obstacles.is_empty() {
+                    text(StatusCode::OK, "text/plain", "ready\n".to_owned())
+                } else {
+                    let list = obstacles.join("\n") + "\n";
+                    text(StatusCode::SERVICE_UNAVAILABLE, "text/plain", list)
+                }
+            }
+            "/metrics" => self.metrics().await,
+            path => {
+                let detail =
+                    format!("nothing is at `{path}`: try `/livez`, `/readyz` or `/metrics`");
+                problem::response(StatusCode::NOT_FOUND, &detail)
+            }
+        }
+    }
+
+    async fn metrics(&self) -> Response<WasiBody> {
+        if let Some(embedded) = &self.embedded {
+            for (queue, depth) in embedded.depths().await {
+                let states = [
+                    ("visible", depth.visible),
+                    ("in_flight", depth.in_flight),
+                    ("delayed", depth.delayed),
+                ];
+                for (state, messages) in states {
+                    let labels = QueueLabels {
+                        queue: queue.clone(),
+                        state,
+                    };
+                    let messages = i64::try_from(messages).unwrap_or(i64::MAX);
+                    self.metrics
+                        .queue_messages
+                        .get_or_create(&labels)
+                        .set(messages);
+                }
+            }
+        }
+        match self.metrics.encode() {
+            Ok(body) => {
+                let kind = "application/openmetrics-text; version=1.0.0; charset=utf-8";
+                text(StatusCode::OK, kind, body)
+            }
+            Err(error) => problem::response(StatusCode::INTERNAL_SERVER_ERROR, &error.to_string()),
+        }
+    }
+}
+
+fn text(status: StatusCode, kind: &'static str, body: String) -> Response<WasiBody> {
+    let mut response = Response::new(
+        Full::from(body)
+            .map_err(|never| match never {})
+            .boxed_unsync(),
+    );
+    *response.status_mut() = status;
+    response
+        .headers_mut()
+        .insert(header::CONTENT_TYPE, header::HeaderValue::from_static(kind));
+    response
+}

@@ -1,0 +1,711 @@
+//! The application as it will run: the manifest with every variable in place,
+//! every grant checked and every name resolved. Nothing here does I/O.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use serde::Deserialize;
+use url::Url;
+
+use crate::allowed_hosts::{AllowedHostError, AllowedHosts};
+use crate::embedded_origin;
+use crate::engine::QUEUE_SANDBOXES;
+use crate::http::router::{RouteError, Router};
+use crate::manifest::{self, HttpTriggerDefaults, Manifest, ManifestError, Source};
+use crate::names::{ComponentId, StoreLabel, VariableName};
+use crate::variables::{VariableError, Variables};
+
+/// A kind of trigger that this host runs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, clap::ValueEnum)]
+pub enum TriggerKind {
+    /// `[[trigger.http]]`
+    Http,
+    /// `[[trigger.sqs]]`
+    Sqs,
+}
+
+impl TriggerKind {
+    fn parse(kind: &str) -> Option<Self> {
+        match kind {
+            "http" => Some(Self::Http),
+            "sqs" => Some(Self::Sqs),
+            _ => None,
+        }
+    }
+}
+
+/// Which part of the application to run. Empty means all.
+#[derive(Clone, Debug, Default)]
+pub struct Selection {
+    /// `--trigger`
+    pub triggers: Vec<TriggerKind>,
+    /// `--component`
+    pub components: Vec<ComponentId>,
+}
+
+impl Selection {
+    fn has(&self, kind: TriggerKind, component: &ComponentId) -> bool {
+        self.has_kind(kind) && (self.components.is_empty() || self.components.contains(component))
+    }
+
+    fn has_kind(&self, kind: TriggerKind) -> bool {
+        self.triggers.is_empty() || self.triggers.contains(&kind)
+    }
+}
+
+/// The application.
+pub struct App {
+    /// Its name.
+    pub name: String,
+    /// The components that the selected triggers reach, by themselves or by
+    /// service chaining.
+    pub components: BTreeMap<ComponentId, Component>,
+    /// The public routes and their components.
+    pub routes: Vec<(String, ComponentId)>,
+    /// The same routes, for matching.
+    pub router: Router,
+    /// The components that HTTP triggers name, private ones included.
+    pub http_components: Vec<ComponentId>,
+    /// What consumes which queue.
+    pub queues: Vec<QueueTrigger>,
+    /// The embedded queues that any trigger names, selected or not: components
+    /// may send to a queue that another process consumes.
+    pub embedded_queues: BTreeSet<String>,
+}
+
+/// One component with its grants.
+pub struct Component {
+    /// Its id.
+    pub id: ComponentId,
+    /// Its wasm file.
+    pub source: PathBuf,
+    /// Its variables, rendered.
+    pub variables: BTreeMap<VariableName, String>,
+    /// Its environment.
+    pub environment: BTreeMap<String, String>,
+    /// The hosts it may reach.
+    pub allowed_hosts: AllowedHosts,
+    /// The labels of the stores it may open.
+    pub stores: BTreeSet<StoreLabel>,
+}
+
+/// One consumer of one queue.
+#[derive(Clone, Debug)]
+pub struct QueueTrigger {
+    /// Who consumes.
+    pub component: ComponentId,
+    /// The queue.
+    pub queue_url: QueueUrl,
+    /// Messages asked for with one receive call, 1 to 10.
+    pub max_messages: u16,
+    /// System attributes the component gets.
+    pub system_attributes: Vec<String>,
+    /// Custom attributes the component gets.
+    pub message_attributes: Vec<String>,
+    /// Messages handled at once.
+    pub max_concurrency: u32,
+    /// How long the component may take; derived from the visibility timeout
+    /// where it is not set.
+    pub timeout: Option<Duration>,
+    /// The delay before retries.
+    pub backoff: Backoff,
+}
+
+/// Bounds of the delay before a retry.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Backoff {
+    /// Upper bound of the delay after the first failure; doubles with each further one.
+    pub base: Duration,
+    /// Upper bound of any delay. SQS allows up to 12 hours.
+    pub cap: Duration,
+}
+
+/// `[application.trigger.sqs.<component>]`: the consumer's own options. The
+/// stock trigger ignores them.
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct QueueOptions {
+    queue_url: Option<String>,
+    max_concurrency: Option<u32>,
+    timeout_secs: Option<u64>,
+    backoff_base_secs: Option<u64>,
+    backoff_cap_secs: Option<u64>,
+}
+
+impl QueueOptions {
+    const DEFAULT: Self = Self {
+        queue_url: None,
+        max_concurrency: None,
+        timeout_secs: None,
+        backoff_base_secs: None,
+        backoff_cap_secs: None,
+    };
+}
+
+const DEFAULT_MAX_CONCURRENCY: u32 = 64;
+const DEFAULT_BACKOFF_BASE_SECS: u64 = 2;
+const DEFAULT_BACKOFF_CAP_SECS: u64 = 900;
+/// The longest visibility timeout of SQS.
+const MAX_VISIBILITY_SECS: u64 = 43_200;
+
+/// A queue's URL: `scheme://host/…/<name>`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct QueueUrl(Url);
+
+impl QueueUrl {
+    fn parse(text: &str) -> Result<Self, String> {
+        let url = Url::parse(text).map_err(|error| error.to_string())?;
+        if !matches!(url.scheme(), "http" | "https") {
+            return Err(format!(
+                "the scheme is `{}`, expected `http` or `https`",
+                url.scheme()
+            ));
+        }
+        let queue = Self(url);
+        if queue.name().is_empty() {
+            return Err("it does not end with a queue's name".to_owned());
+        }
+        Ok(queue)
+    }
+
+    /// The last part of the path: the queue's name.
+    pub fn name(&self) -> &str {
+        self.0
+            .path_segments()
+            .and_then(|mut parts| parts.next_back())
+            .unwrap_or_default()
+    }
+
+    /// The server's origin, `scheme://host:port`.
+    pub fn origin(&self) -> String {
+        self.0.origin().ascii_serialization()
+    }
+
+    /// The region in the host of an AWS endpoint, `sqs.<region>.amazonaws.com`.
+    pub fn aws_region(&self) -> Option<&str> {
+        let host = self.0.host_str()?;
+        if !host.ends_with(".amazonaws.com") && !host.ends_with(".amazonaws.com.cn") {
+            return None;
+        }
+        let mut labels = host.split('.');
+        match (labels.next()?, labels.next()?) {
+            ("sqs" | "sqs-fips", region) => Some(region),
+            (region, "queue") => Some(region),
+            _ => None,
+        }
+    }
+
+    /// The URL as text.
+    pub fn as_str(&self) -> &str {
+        self.0.as_str()
+    }
+}
+
+impl std::fmt::Display for QueueUrl {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(self.as_str())
+    }
+}
+
+/// Why the application cannot run.
+#[derive(Debug, thiserror::Error)]
+pub enum AppError {
+    /// The manifest.
+    #[error(transparent)]
+    Manifest(#[from] ManifestError),
+    /// A variable.
+    #[error(transparent)]
+    Variable(#[from] VariableError),
+    /// A route.
+    #[error(transparent)]
+    Route(#[from] RouteError),
+    /// A host.
+    #[error("component `{component}`: {source}")]
+    AllowedHost {
+        /// Whose list it is in.
+        component: ComponentId,
+        /// What is wrong.
+        source: AllowedHostError,
+    },
+    /// A chained component that does not exist.
+    #[error(
+        "component `{component}` is allowed to reach `{target}.spin.internal`, but the manifest \
+         defines no component `{target}`"
+    )]
+    ChainedComponent {
+        /// Whose list it is in.
+        component: ComponentId,
+        /// The missing one.
+        target: String,
+    },
+    /// A selected component that does not exist.
+    #[error("`--component {0}`: the manifest defines no such component")]
+    UnknownSelection(ComponentId),
+    /// Nothing to run.
+    #[error("nothing to run: no trigger of the manifest is selected")]
+    NothingSelected,
+    /// A trigger of a kind that this host does not run.
+    #[error(
+        "`[[trigger.{0}]]` is not supported by this version of gristmill: choose others with \
+         `--trigger`"
+    )]
+    UnknownTrigger(String),
+    /// Options for a component that consumes nothing.
+    #[error(
+        "`[application.trigger.sqs.{0}]` has options for a component that no `[[trigger.sqs]]` names"
+    )]
+    OrphanOptions(ComponentId),
+    /// An option out of range.
+    #[error(
+        "`[application.trigger.sqs.{component}]`: {option} is {value}, allowed are {min} to {max}"
+    )]
+    OptionRange {
+        /// Whose options they are.
+        component: ComponentId,
+        /// Which one.
+        option: &'static str,
+        /// Its value.
+        value: u64,
+        /// The least allowed.
+        min: u64,
+        /// The most allowed.
+        max: u64,
+    },
+    /// More messages at once than there are sandboxes.
+    #[error(
+        "the queue triggers may handle {sum} messages at once, the host has {QUEUE_SANDBOXES} \
+         sandboxes for them: lower `max_concurrency`"
+    )]
+    TooMuchConcurrency {
+        /// The sum over all triggers.
+        sum: u32,
+    },
+    /// A queue's URL.
+    #[error("component `{component}`: queue_url `{url}` is not a queue's URL: {reason}")]
+    QueueUrl {
+        /// Who consumes.
+        component: ComponentId,
+        /// The URL.
+        url: String,
+        /// What is wrong.
+        reason: String,
+    },
+    /// FIFO queues.
+    #[error(
+        "component `{component}`: queue `{queue}` is FIFO, which this version does not support"
+    )]
+    Fifo {
+        /// Who consumes.
+        component: ComponentId,
+        /// The queue's name.
+        queue: String,
+    },
+    /// `base` of HTTP triggers.
+    #[error("`[application.trigger.http]`: base is `{0}`, only `/` is supported")]
+    Base(String),
+    /// `{ private = false }`.
+    #[error("component `{0}`: a route is a path or `{{ private = true }}`")]
+    PrivateRoute(ComponentId),
+}
+
+impl App {
+    /// Resolves `manifest`, found in `base_dir`, for the triggers of `selection`.
+    /// `embedded` is the origin where the embedded queue listens: it replaces
+    /// the one that manifests write for it.
+    pub fn resolve(
+        manifest: &Manifest,
+        base_dir: &Path,
+        variables: &Variables,
+        selection: &Selection,
+        embedded: &str,
+    ) -> Result<Self, AppError> {
+        for id in &selection.components {
+            if !manifest.components.contains_key(id) {
+                return Err(AppError::UnknownSelection(id.clone()));
+            }
+        }
+        let triggers = Triggers::select(manifest, selection)?;
+        let components = resolve_components(manifest, &triggers, |id, component| {
+            resolve_component(id, component, base_dir, |text, place| {
+                Ok(embedded_origin::substitute(
+                    &variables.render(text, place)?,
+                    embedded,
+                ))
+            })
+        })?;
+        let mut routes = Vec::new();
+        for trigger in &triggers.http {
+            match &trigger.route {
+                manifest::Route::Path(route) => {
+                    routes.push((route.clone(), trigger.component.clone()))
+                }
+                manifest::Route::Private(route) if route.private => {}
+                manifest::Route::Private(_) => {
+                    return Err(AppError::PrivateRoute(trigger.component.clone()));
+                }
+            }
+        }
+        Ok(Self {
+            name: manifest.application.name.clone(),
+            components,
+            router: Router::new(routes.clone())?,
+            routes,
+            http_components: triggers
+                .http
+                .into_iter()
+                .map(|trigger| trigger.component)
+                .collect(),
+            queues: resolve_queues(manifest, triggers.sqs, variables, selection, embedded)?,
+            embedded_queues: queue_urls(manifest, variables)?
+                .into_iter()
+                .filter(|url| url.origin() == embedded_origin::EMBEDDED_ORIGIN)
+                .map(|url| url.name().to_owned())
+                .collect(),
+        })
+    }
+}
+
+struct Triggers {
+    http: Vec<manifest::HttpTrigger>,
+    sqs: Vec<manifest::SqsTrigger>,
+}
+
+impl Triggers {
+    fn select(manifest: &Manifest, selection: &Selection) -> Result<Self, AppError> {
+        for kind in manifest.triggers.keys() {
+            // With `--trigger`, kinds that were not asked for are not looked at.
+            if TriggerKind::parse(kind).is_none() && selection.triggers.is_empty() {
+                return Err(AppError::UnknownTrigger(kind.clone()));
+            }
+        }
+        let defaults: HttpTriggerDefaults = manifest.trigger_defaults("http")?;
+        if let Some(base) = defaults.base.filter(|base| base != "/") {
+            return Err(AppError::Base(base));
+        }
+        let mut triggers = Self {
+            http: manifest.http_triggers()?,
+            sqs: manifest.sqs_triggers()?,
+        };
+        triggers
+            .http
+            .retain(|trigger| selection.has(TriggerKind::Http, &trigger.component));
+        triggers
+            .sqs
+            .retain(|trigger| selection.has(TriggerKind::Sqs, &trigger.component));
+        if triggers.http.is_empty() && triggers.sqs.is_empty() {
+            return Err(AppError::NothingSelected);
+        }
+        Ok(triggers)
+    }
+}
+
+/// The components that triggers name, and those that they may call in turn.
+fn resolve_components(
+    manifest: &Manifest,
+    triggers: &Triggers,
+    resolve: impl Fn(&ComponentId, &manifest::Component) -> Result<Component, AppError>,
+) -> Result<BTreeMap<ComponentId, Component>, AppError> {
+    let http = triggers.http.iter().map(|trigger| &trigger.component);
+    let sqs = triggers.sqs.iter().map(|trigger| &trigger.component);
+    let mut waiting: Vec<ComponentId> = http.chain(sqs).cloned().collect();
+    let mut resolved = BTreeMap::new();
+    while let Some(id) = waiting.pop() {
+        if resolved.contains_key(&id) {
+            continue;
+        }
+        manifest.require_supported(&id, &manifest.components[&id])?;
+        let component = resolve(&id, &manifest.components[&id])?;
+        for target in component.allowed_hosts.chained_components() {
+            match manifest.components.get_key_value(target) {
+                Some((target, _)) => waiting.push(target.clone()),
+                None => {
+                    return Err(AppError::ChainedComponent {
+                        component: id,
+                        target: target.to_owned(),
+                    });
+                }
+            }
+        }
+        if component.allowed_hosts.allow_any_chained() {
+            waiting.extend(manifest.components.keys().cloned());
+        }
+        resolved.insert(id, component);
+    }
+    Ok(resolved)
+}
+
+fn resolve_component(
+    id: &ComponentId,
+    component: &manifest::Component,
+    base_dir: &Path,
+    render: impl Fn(&str, &dyn Fn() -> String) -> Result<String, VariableError>,
+) -> Result<Component, AppError> {
+    let mut own = BTreeMap::new();
+    for (name, template) in &component.variables {
+        let place = || format!("variable `{name}` of component `{id}`");
+        own.insert(name.clone(), render(template, &place)?);
+    }
+    let mut allowed_hosts = AllowedHosts::default();
+    for entry in &component.allowed_outbound_hosts {
+        let place = || format!("`allowed_outbound_hosts` of component `{id}`");
+        let host = render(entry, &place)?
+            .parse()
+            .map_err(|source| AppError::AllowedHost {
+                component: id.clone(),
+                source,
+            })?;
+        allowed_hosts.push(host);
+    }
+    let source = match &component.source {
+        Source::File(path) => base_dir.join(path),
+        Source::Remote(_) => PathBuf::new(),
+    };
+    Ok(Component {
+        id: id.clone(),
+        source,
+        variables: own,
+        environment: component.environment.clone(),
+        allowed_hosts,
+        stores: component.key_value_stores.iter().cloned().collect(),
+    })
+}
+
+fn resolve_queues(
+    manifest: &Manifest,
+    triggers: Vec<manifest::SqsTrigger>,
+    variables: &Variables,
+    selection: &Selection,
+    embedded: &str,
+) -> Result<Vec<QueueTrigger>, AppError> {
+    let mut options: BTreeMap<ComponentId, QueueOptions> = manifest.trigger_defaults("sqs")?;
+    let named: Vec<ComponentId> = triggers.iter().map(|t| t.component.clone()).collect();
+    let queues: Vec<QueueTrigger> = triggers
+        .into_iter()
+        .map(|trigger| {
+            let options = options
+                .get(&trigger.component)
+                .unwrap_or(&QueueOptions::DEFAULT);
+            let url = trigger_url(&trigger, options, variables, embedded)?;
+            resolve_queue(trigger, options, url)
+        })
+        .collect::<Result<_, _>>()?;
+    let sandboxes: u32 = queues.iter().map(|queue| queue.max_concurrency).sum();
+    if sandboxes > QUEUE_SANDBOXES {
+        return Err(AppError::TooMuchConcurrency { sum: sandboxes });
+    }
+    options.retain(|id, _| !named.contains(id));
+    for id in options.into_keys() {
+        if selection.has(TriggerKind::Sqs, &id) {
+            return Err(AppError::OrphanOptions(id));
+        }
+    }
+    Ok(queues)
+}
+
+/// The URLs of every queue that a trigger names, as configured: the embedded
+/// origin is not replaced in them.
+pub fn queue_urls(manifest: &Manifest, variables: &Variables) -> Result<Vec<QueueUrl>, AppError> {
+    let options: BTreeMap<ComponentId, QueueOptions> = manifest.trigger_defaults("sqs")?;
+    let url_of = |trigger: &manifest::SqsTrigger| {
+        let options = options
+            .get(&trigger.component)
+            .unwrap_or(&QueueOptions::DEFAULT);
+        trigger_url(
+            trigger,
+            options,
+            variables,
+            embedded_origin::EMBEDDED_ORIGIN,
+        )
+    };
+    manifest.sqs_triggers()?.iter().map(url_of).collect()
+}
+
+fn trigger_url(
+    trigger: &manifest::SqsTrigger,
+    options: &QueueOptions,
+    variables: &Variables,
+    embedded: &str,
+) -> Result<QueueUrl, AppError> {
+    let component = &trigger.component;
+    let place = || format!("`queue_url` of component `{component}`");
+    let url = variables.render(
+        options.queue_url.as_ref().unwrap_or(&trigger.queue_url),
+        place,
+    )?;
+    let url = embedded_origin::substitute(&url, embedded);
+    QueueUrl::parse(&url).map_err(|reason| AppError::QueueUrl {
+        component: component.clone(),
+        url: url.clone(),
+        reason,
+    })
+}
+
+fn resolve_queue(
+    trigger: manifest::SqsTrigger,
+    options: &QueueOptions,
+    queue_url: QueueUrl,
+) -> Result<QueueTrigger, AppError> {
+    let component = trigger.component;
+    let in_range = |option, value: u64, min, max| {
+        if (min..=max).contains(&value) {
+            Ok(value)
+        } else {
+            Err(AppError::OptionRange {
+                component: component.clone(),
+                option,
+                value,
+                min,
+                max,
+            })
+        }
+    };
+    let max_concurrency = options.max_concurrency.unwrap_or(DEFAULT_MAX_CONCURRENCY);
+    in_range(
+        "max_concurrency",
+        max_concurrency.into(),
+        1,
+        QUEUE_SANDBOXES.into(),
+    )?;
+    let timeout = options
+        .timeout_secs
+        .map(|secs| in_range("timeout_secs", secs, 1, MAX_VISIBILITY_SECS))
+        .transpose()?
+        .map(Duration::from_secs);
+    let base = options
+        .backoff_base_secs
+        .unwrap_or(DEFAULT_BACKOFF_BASE_SECS);
+    in_range("backoff_base_secs", base, 1, MAX_VISIBILITY_SECS)?;
+    let cap = options
+        .backoff_cap_secs
+        .unwrap_or(DEFAULT_BACKOFF_CAP_SECS.max(base));
+    in_range("backoff_cap_secs", cap, base, MAX_VISIBILITY_SECS)?;
+
+    if queue_url.name().ends_with(".fifo") {
+        return Err(AppError::Fifo {
+            component,
+            queue: queue_url.name().to_owned(),
+        });
+    }
+    Ok(QueueTrigger {
+        component,
+        queue_url,
+        max_messages: trigger.max_messages,
+        system_attributes: trigger.system_attributes,
+        message_attributes: trigger.message_attributes,
+        max_concurrency,
+        timeout,
+        backoff: Backoff {
+            base: Duration::from_secs(base),
+            cap: Duration::from_secs(cap),
+        },
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn resolve(tail: &str, selection: &Selection) -> Result<App, AppError> {
+        let text = format!("spin_manifest_version = 2\n[application]\nname = \"t\"\n{tail}");
+        let manifest = Manifest::parse(&text, Path::new("spin.toml"))?;
+        let variables = Variables::resolve(&manifest.variables, BTreeMap::new(), &[])?;
+        App::resolve(
+            &manifest,
+            Path::new("/app"),
+            &variables,
+            selection,
+            "http://127.0.0.1:9324",
+        )
+    }
+
+    fn error_of(tail: &str) -> String {
+        resolve(tail, &Selection::default())
+            .err()
+            .expect("must be refused")
+            .to_string()
+    }
+
+    const WORKER: &str = "[component.w]\nsource = \"w.wasm\"\n[[trigger.sqs]]\ncomponent = \"w\"\n";
+
+    #[test]
+    fn refuses_before_traffic_with_place_and_value() {
+        let w = |rest: &str| format!("{WORKER}queue_url = \"http://127.0.0.1:9324/0/q\"\n{rest}");
+        for (tail, expected) in [
+            (String::new(), "nothing to run"),
+            (format!("{WORKER}queue_url = \"q\"\n"), "queue_url `q` is not a queue's URL"),
+            (format!("{WORKER}queue_url = \"ftp://h/q\"\n"), "the scheme is `ftp`"),
+            (format!("{WORKER}queue_url = \"http://h/1/q.fifo\"\n"), "`q.fifo` is FIFO"),
+            (format!("{WORKER}queue_url = \"{{{{ no }}}}\"\n"), "uses `{{ no }}`"),
+            (w("[application.trigger.sqs.w]\nmax_concurrency = 0\n"), "max_concurrency is 0, allowed are 1 to 400"),
+            (w("[application.trigger.sqs.x]\n"), "a component that no `[[trigger.sqs]]` names"),
+            (w("[application.trigger.sqs.w]\nbatch = 1\n"), "unknown field `batch`"),
+            (w("[[trigger.cron]]\ncomponent = \"w\"\n"), "`[[trigger.cron]]` is not supported"),
+            (
+                "[component.a]\nsource = \"a\"\nallowed_outbound_hosts = [\"x.com\"]\n[[trigger.http]]\nroute = \"/\"\ncomponent = \"a\"\n".into(),
+                "component `a`: `x.com` is not an allowed host",
+            ),
+            (
+                "[component.a]\nsource = \"a\"\nallowed_outbound_hosts = [\"http://b.spin.internal\"]\n[[trigger.http]]\nroute = \"/\"\ncomponent = \"a\"\n".into(),
+                "no component `b`",
+            ),
+        ] {
+            let error = error_of(&tail);
+            assert!(error.contains(expected), "`{expected}` not in `{error}`");
+        }
+    }
+
+    #[test]
+    fn options_override_the_trigger() {
+        let app = resolve(
+            &format!(
+                "[variables]\nurl = {{ default = \"http://127.0.0.1:1/0/real\" }}\n{WORKER}\
+                 queue_url = \"http://127.0.0.1:9324/0/q\"\n[application.trigger.sqs.w]\n\
+                 queue_url = \"{{{{ url }}}}\"\ntimeout_secs = 5\n"
+            ),
+            &Selection::default(),
+        )
+        .unwrap_or_else(|e| panic!("{e}"));
+        let [queue] = &app.queues[..] else {
+            panic!("one queue")
+        };
+        assert_eq!(queue.queue_url.name(), "real");
+        assert_eq!(queue.timeout, Some(Duration::from_secs(5)));
+        assert_eq!(queue.max_concurrency, DEFAULT_MAX_CONCURRENCY);
+    }
+
+    #[test]
+    fn a_selection_loads_what_it_reaches() {
+        let tail = "[component.a]\nsource = \"a\"\nallowed_outbound_hosts = [\"http://b.spin.internal\"]\n\
+            [component.b]\nsource = \"b\"\n[component.c]\nsource = \"c\"\n\
+            [[trigger.http]]\nroute = \"/a\"\ncomponent = \"a\"\n\
+            [[trigger.http]]\nroute = { private = true }\ncomponent = \"b\"\n\
+            [[trigger.http]]\nroute = \"/c\"\ncomponent = \"c\"\n";
+        let a = ComponentId::new("a").expect("test id");
+        let selection = Selection {
+            triggers: vec![],
+            components: vec![a],
+        };
+        let app = resolve(tail, &selection).unwrap_or_else(|e| panic!("{e}"));
+        let ids: Vec<_> = app.components.keys().map(ComponentId::as_str).collect();
+        assert_eq!(ids, ["a", "b"]);
+        assert!(app.router.find("/a").is_some());
+        assert!(app.router.find("/c").is_none());
+    }
+
+    #[test]
+    fn the_region_is_read_from_aws_hosts_alone() {
+        let region = |url| {
+            QueueUrl::parse(url)
+                .expect("url")
+                .aws_region()
+                .map(str::to_owned)
+        };
+        assert_eq!(
+            region("https://sqs.eu-west-1.amazonaws.com/1/q"),
+            Some("eu-west-1".into())
+        );
+        assert_eq!(region("http://sqs.eu-west-1.localhost/1/q"), None);
+        assert_eq!(region("https://sqs.x.amazonaws.com.evil.test/1/q"), None);
+    }
+}

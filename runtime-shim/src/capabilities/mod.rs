@@ -1,0 +1,168 @@
+//! What a component may ask of the host: one file for each capability, each
+//! answering imports for the component that asks and for no other.
+
+mod config;
+mod guest_log;
+mod key_value;
+mod outbound_http;
+mod variables;
+mod wasi_keyvalue;
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use wasmtime::component::{HasData, Linker, ResourceTable};
+use wasmtime::{ResourceLimiter, StoreLimits, StoreLimitsBuilder};
+use wasmtime_wasi::{WasiCtx, WasiCtxBuilder, WasiCtxView, WasiView};
+use wasmtime_wasi_http::{WasiHttpCtx, WasiHttpCtxView, WasiHttpView};
+
+use crate::app::Component;
+use crate::invoker::Invoker;
+use crate::names::StoreLabel;
+use crate::stores::SqliteStore;
+
+use guest_log::GuestLog;
+use key_value::KeyValueView;
+pub use outbound_http::HttpClient;
+use outbound_http::Outbound;
+
+#[allow(
+    missing_docs,
+    unreachable_pub,
+    clippy::pedantic,
+    reason = "generated from wit/, where the contracts are documented"
+)]
+mod bindings {
+    wasmtime::component::bindgen!({
+        path: ["../wit/spin.wit", "../wit/wasi-keyvalue.wit", "../wit/wasi-config.wit"],
+        inline: "
+            package gristmill:host;
+            world capabilities {
+                import fermyon:spin/key-value@2.0.0;
+                import fermyon:spin/variables@2.0.0;
+                import wasi:keyvalue/store@0.2.0-draft2;
+                import wasi:keyvalue/atomics@0.2.0-draft2;
+                import wasi:keyvalue/batch@0.2.0-draft2;
+                import wasi:config/store@0.2.0-draft-2024-09-27;
+            }
+        ",
+        world: "gristmill:host/capabilities",
+        imports: { default: async | trappable },
+        with: {
+            "fermyon:spin/key-value.store": crate::stores::SqliteStore,
+            "wasi:keyvalue/store.bucket": crate::stores::SqliteStore,
+            "wasi:keyvalue/atomics.cas": super::wasi_keyvalue::Cas,
+        },
+    });
+}
+
+/// Stores that one sandbox may hold open. Spin: `DEFAULT_STORE_TABLE_CAPACITY`.
+const MAX_OPEN_STORES: usize = 256;
+/// Entries in a table of functions; what a component from any common toolchain
+/// needs, and a bound against one that grows its tables for ever.
+const MAX_TABLE_ELEMENTS: usize = 20_000;
+
+/// A component with the stores behind its labels: what each of its sandboxes
+/// may reach.
+pub struct Grants {
+    /// The component.
+    pub component: Component,
+    /// Its stores.
+    pub stores: BTreeMap<StoreLabel, SqliteStore>,
+}
+
+/// The host's side of one sandbox: made for one invocation, gone with it.
+pub struct Sandbox {
+    grants: Arc<Grants>,
+    table: ResourceTable,
+    open_stores: usize,
+    wasi: WasiCtx,
+    http: WasiHttpCtx,
+    outbound: Outbound,
+    limits: StoreLimits,
+}
+
+impl Sandbox {
+    /// The state of a fresh sandbox. `depth` counts the components that called
+    /// each other to get here.
+    pub fn new(grants: Arc<Grants>, invoker: Arc<Invoker>, depth: u8) -> Self {
+        let component = &grants.component;
+        let mut wasi = WasiCtxBuilder::new();
+        wasi.stdout(GuestLog::stdout(&component.id))
+            .stderr(GuestLog::stderr(&component.id));
+        for (key, value) in &component.environment {
+            wasi.env(key, value);
+        }
+        Self {
+            table: ResourceTable::new(),
+            open_stores: 0,
+            wasi: wasi.build(),
+            http: WasiHttpCtx::new(),
+            limits: StoreLimitsBuilder::new()
+                .memory_size(invoker.max_memory())
+                .table_elements(MAX_TABLE_ELEMENTS)
+                .build(),
+            outbound: Outbound::new(Arc::clone(&grants), invoker, depth),
+            grants,
+        }
+    }
+
+    /// The limits that wasmtime enforces while memory and tables grow.
+    pub fn limits(&mut self) -> &mut dyn ResourceLimiter {
+        &mut self.limits
+    }
+
+    /// The component that runs in it.
+    pub fn component(&mut self) -> &Component {
+        &self.grants.component
+    }
+
+    fn key_value(&mut self) -> KeyValueView<'_> {
+        KeyValueView {
+            granted: &self.grants.stores,
+            table: &mut self.table,
+            open: &mut self.open_stores,
+        }
+    }
+}
+
+/// Marks, for the linker, calls that see nothing but the component's own settings.
+struct Own;
+
+impl HasData for Own {
+    type Data<'a> = &'a Component;
+}
+
+impl WasiView for Sandbox {
+    fn ctx(&mut self) -> WasiCtxView<'_> {
+        WasiCtxView {
+            ctx: &mut self.wasi,
+            table: &mut self.table,
+        }
+    }
+}
+
+impl WasiHttpView for Sandbox {
+    fn http(&mut self) -> WasiHttpCtxView<'_> {
+        WasiHttpCtxView {
+            hooks: &mut self.outbound,
+            table: &mut self.table,
+            ctx: &mut self.http,
+        }
+    }
+}
+
+/// Offers every capability. What a component may do with one is decided at each
+/// call, by its grants.
+pub fn add_to_linker(linker: &mut Linker<Sandbox>) -> wasmtime::Result<()> {
+    use bindings::{fermyon::spin, wasi};
+    wasmtime_wasi::p2::add_to_linker_async(linker)?;
+    wasmtime_wasi_http::p2::add_only_http_to_linker_async(linker)?;
+    spin::key_value::add_to_linker::<_, key_value::KeyValue>(linker, Sandbox::key_value)?;
+    wasi::keyvalue::store::add_to_linker::<_, key_value::KeyValue>(linker, Sandbox::key_value)?;
+    wasi::keyvalue::atomics::add_to_linker::<_, key_value::KeyValue>(linker, Sandbox::key_value)?;
+    wasi::keyvalue::batch::add_to_linker::<_, key_value::KeyValue>(linker, Sandbox::key_value)?;
+    spin::variables::add_to_linker::<_, Own>(linker, Sandbox::component)?;
+    wasi::config::store::add_to_linker::<_, Own>(linker, Sandbox::component)?;
+    Ok(())
+}

@@ -1,0 +1,275 @@
+//! Outbound `wasi:http`: to hosts that the manifest allows, and nowhere else;
+//! to other components (service chaining) without leaving the process.
+
+use std::error::Error as _;
+use std::io;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll, ready};
+use std::time::Duration;
+
+use bytes::Bytes;
+use http::uri::Scheme;
+use http::{Request, Response};
+use http_body::{Body, Frame};
+use http_body_util::BodyExt;
+use hyper_rustls::{HttpsConnector, HttpsConnectorBuilder};
+use hyper_util::client::legacy::{Client, connect::HttpConnector};
+use hyper_util::rt::{TokioExecutor, TokioTimer};
+use tokio::sync::Semaphore;
+use tokio::time::{Instant, Sleep};
+use wasmtime_wasi_http::{Error, RequestOptions, Result, WasiBody, WasiHttpHooks};
+
+use super::Grants;
+use crate::allowed_hosts::chained_component;
+use crate::invoker::Invoker;
+
+/// Components that may call each other in a row. A cycle ends here.
+const MAX_DEPTH: u8 = 16;
+/// Requests that may wait for their response at once, over all components.
+const MAX_REQUESTS: usize = 1024;
+/// Connections kept for reuse to one host.
+const MAX_IDLE_PER_HOST: usize = 64;
+const IDLE_TIMEOUT: Duration = Duration::from_secs(60);
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
+/// Until the response begins, and between its parts, unless the guest says.
+const DEFAULT_TIMEOUT: Duration = Duration::from_secs(60);
+
+/// The client that all components share; its connections are pooled.
+pub struct HttpClient {
+    client: Client<HttpsConnector<HttpConnector>, WasiBody>,
+    requests: Semaphore,
+}
+
+impl HttpClient {
+    /// A client that trusts the public certificate authorities.
+    pub fn new() -> Self {
+        let mut tcp = HttpConnector::new();
+        tcp.enforce_http(false);
+        tcp.set_nodelay(true);
+        tcp.set_connect_timeout(Some(CONNECT_TIMEOUT));
+        let connector = HttpsConnectorBuilder::new()
+            .with_webpki_roots()
+            .https_or_http()
+            .enable_http1()
+            .wrap_connector(tcp);
+        let client = Client::builder(TokioExecutor::new())
+            .pool_timer(TokioTimer::new())
+            .pool_idle_timeout(IDLE_TIMEOUT)
+            .pool_max_idle_per_host(MAX_IDLE_PER_HOST)
+            .build(connector);
+        Self {
+            client,
+            requests: Semaphore::new(MAX_REQUESTS),
+        }
+    }
+
+    async fn send(
+        &self,
+        request: Request<WasiBody>,
+        options: RequestOptions,
+    ) -> Result<Response<WasiBody>> {
+        let first_byte = options.first_byte_timeout.unwrap_or(DEFAULT_TIMEOUT);
+        let between_bytes = options.between_bytes_timeout.unwrap_or(DEFAULT_TIMEOUT);
+        let deadline = first_byte.saturating_add(options.connect_timeout.unwrap_or_default());
+        let exchange = async {
+            let _permit = self
+                .requests
+                .acquire()
+                .await
+                .map_err(|_| Error::ConnectionLimitReached)?;
+            self.client
+                .request(request)
+                .await
+                .map_err(|error| explain(&error))
+        };
+        let response = tokio::time::timeout(deadline, exchange)
+            .await
+            .map_err(|_| Error::HttpResponseTimeout)??;
+        Ok(response.map(|body| {
+            let body = body.map_err(Error::from).boxed_unsync();
+            IdleTimeoutBody::new(body, between_bytes).boxed_unsync()
+        }))
+    }
+}
+
+impl Default for HttpClient {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+/// The most telling error code for what the client says.
+fn explain(error: &hyper_util::client::legacy::Error) -> Error {
+    let mut source = error.source();
+    while let Some(cause) = source {
+        if let Some(io) = cause.downcast_ref::<io::Error>() {
+            match io.kind() {
+                io::ErrorKind::ConnectionRefused => return Error::ConnectionRefused,
+                io::ErrorKind::TimedOut => return Error::ConnectionTimeout,
+                io::ErrorKind::ConnectionReset
+                | io::ErrorKind::BrokenPipe
+                | io::ErrorKind::UnexpectedEof => return Error::ConnectionTerminated,
+                io::ErrorKind::HostUnreachable | io::ErrorKind::NetworkUnreachable => {
+                    return Error::DestinationIpUnroutable;
+                }
+                _ => {}
+            }
+        }
+        source = cause.source();
+    }
+    if error.is_connect() {
+        Error::DestinationUnavailable
+    } else {
+        Error::HttpProtocolError
+    }
+}
+
+/// What outgoing requests see of a sandbox.
+pub(super) struct Outbound {
+    grants: Arc<Grants>,
+    invoker: Arc<Invoker>,
+    depth: u8,
+}
+
+enum Target {
+    /// The application itself, through its routes.
+    Itself,
+    /// A component of the application.
+    Component(String),
+    /// Anything else.
+    Network,
+}
+
+impl Target {
+    fn of(request: &Request<WasiBody>) -> Self {
+        // A request without an authority arrives with an empty host.
+        match request.uri().host().unwrap_or_default() {
+            "" | "self.alt" => Self::Itself,
+            host => chained_component(host).map_or(Self::Network, |component| {
+                Self::Component(component.to_owned())
+            }),
+        }
+    }
+}
+
+impl Outbound {
+    pub(super) fn new(grants: Arc<Grants>, invoker: Arc<Invoker>, depth: u8) -> Self {
+        Self {
+            grants,
+            invoker,
+            depth,
+        }
+    }
+
+    fn is_allowed(&self, request: &Request<WasiBody>, target: &Target) -> bool {
+        let uri = request.uri();
+        let scheme = uri.scheme_str().unwrap_or("https");
+        let allowed = &self.grants.component.allowed_hosts;
+        match target {
+            Target::Itself => allowed.allow_itself("http") || allowed.allow_itself("https"),
+            Target::Component(_) | Target::Network => {
+                allowed.allow(scheme, uri.host().unwrap_or_default(), uri.port_u16())
+            }
+        }
+    }
+
+    fn refuse(&self, request: &Request<WasiBody>) -> Error {
+        let uri = request.uri();
+        let origin = format!(
+            "{}://{}",
+            uri.scheme_str().unwrap_or("https"),
+            uri.authority().map_or("self", http::uri::Authority::as_str)
+        );
+        tracing::warn!(
+            component = %self.grants.component.id,
+            "outbound request to `{origin}` refused: add it to `allowed_outbound_hosts` of the \
+             component to allow it"
+        );
+        Error::HttpRequestDenied
+    }
+}
+
+type Sent = Result<(
+    Response<WasiBody>,
+    Box<dyn Future<Output = Result<()>> + Send>,
+)>;
+
+impl WasiHttpHooks for Outbound {
+    fn default_scheme(&mut self) -> Option<Scheme> {
+        Some(Scheme::HTTPS)
+    }
+
+    fn send_request(
+        &mut self,
+        request: Request<WasiBody>,
+        options: Option<RequestOptions>,
+        _request_body: Box<dyn Future<Output = Result<()>> + Send>,
+    ) -> Box<dyn Future<Output = Sent> + Send> {
+        let target = Target::of(&request);
+        let admitted = if self.is_allowed(&request, &target) {
+            Ok((Arc::clone(&self.invoker), self.depth))
+        } else {
+            Err(self.refuse(&request))
+        };
+        Box::new(async move {
+            let (invoker, depth) = admitted?;
+            let response = match target {
+                Target::Network => {
+                    invoker
+                        .http_client()
+                        .send(request, options.unwrap_or_default())
+                        .await?
+                }
+                _ if depth >= MAX_DEPTH => return Err(Error::LoopDetected),
+                Target::Itself => invoker.call_route(request, depth + 1).await?,
+                Target::Component(id) => invoker.call_chained(&id, request, depth + 1).await?,
+            };
+            let done: Box<dyn Future<Output = Result<()>> + Send> = Box::new(async { Ok(()) });
+            Ok((response, done))
+        })
+    }
+}
+
+/// Fails when the next part of the body takes too long.
+struct IdleTimeoutBody {
+    body: WasiBody,
+    limit: Duration,
+    idle: Pin<Box<Sleep>>,
+}
+
+impl IdleTimeoutBody {
+    fn new(body: WasiBody, limit: Duration) -> Self {
+        Self {
+            body,
+            limit,
+            idle: Box::pin(tokio::time::sleep(limit)),
+        }
+    }
+}
+
+impl Body for IdleTimeoutBody {
+    type Data = Bytes;
+    type Error = Error;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>>>> {
+        if let Poll::Ready(frame) = Pin::new(&mut self.body).poll_frame(cx) {
+            let deadline = Instant::now() + self.limit;
+            self.idle.as_mut().reset(deadline);
+            return Poll::Ready(frame);
+        }
+        ready!(self.idle.as_mut().poll(cx));
+        Poll::Ready(Some(Err(Error::ConnectionReadTimeout)))
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.body.is_end_stream()
+    }
+
+    fn size_hint(&self) -> http_body::SizeHint {
+        self.body.size_hint()
+    }
+}

@@ -1,0 +1,54 @@
+//! `gristmill check`: everything that `up` does before it serves, and a list of
+//! what it found.
+
+use std::sync::Arc;
+
+use crate::app::App;
+use crate::cli::ProjectArgs;
+use crate::invoker::{Invoker, InvokerOptions};
+use crate::metrics::Metrics;
+use crate::printer;
+use crate::project::Project;
+use crate::settings::Environment;
+
+/// Checks the application and prints its components, routes and queues.
+pub fn run(args: ProjectArgs, environment: &Environment) -> anyhow::Result<()> {
+    let project = Project::load(args, environment)?;
+    let app = project.app(None)?;
+    let stores = project.open_stores(&app)?;
+    let lines = describe(&app);
+    let options = InvokerOptions {
+        max_memory: project.max_memory,
+        cache_dir: Some(project.cache_dir()),
+        http_deadline: std::time::Duration::from_secs(1),
+    };
+    let name = app.name.clone();
+    let invoker = Arc::new(Invoker::load(app, &stores, options, &Metrics::new())?);
+    for (component, exports) in invoker.exports() {
+        printer::line(format_args!("component {}", component.id));
+        printer::line(format_args!("  wasm    {}", component.source.display()));
+        for export in exports {
+            printer::line(format_args!("  exports {export}"));
+        }
+        for store in &component.stores {
+            printer::line(format_args!("  store   {store}"));
+        }
+    }
+    for line in lines {
+        printer::line(line);
+    }
+    printer::line(format_args!("application `{name}` would start"));
+    Ok(())
+}
+
+fn describe(app: &App) -> Vec<String> {
+    let routes = app
+        .routes
+        .iter()
+        .map(|(route, id)| format!("route {route} -> {id}"));
+    let queues = app
+        .queues
+        .iter()
+        .map(|q| format!("queue {} -> {}", q.queue_url, q.component));
+    routes.chain(queues).collect()
+}

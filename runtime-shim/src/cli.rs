@@ -1,0 +1,183 @@
+//! The command line: what may be said. What it means is decided in `project`
+//! and `up`.
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use clap::{Args, Parser, Subcommand};
+
+use crate::app::TriggerKind;
+use crate::drain::DEFAULT_GRACE;
+use crate::engine::DEFAULT_MEMORY;
+use crate::names::{ComponentId, VariableName};
+
+/// Run event-driven WebAssembly services: HTTP routes and queue consumers, each
+/// request and each message in a sandbox of its own.
+#[derive(Debug, Parser)]
+#[command(version, propagate_version = true)]
+pub struct Cli {
+    /// What to do.
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+/// What to do.
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Run the application of a `spin.toml`
+    Up(Box<UpArgs>),
+    /// Check that the application would start, without starting it
+    Check(ProjectArgs),
+    /// Serve the embedded queue alone: an endpoint that speaks SQS
+    Queue(QueueArgs),
+}
+
+/// Which application, and with what.
+#[derive(Debug, Args)]
+pub struct ProjectArgs {
+    /// The manifest, or its folder
+    #[arg(short = 'f', long, value_name = "PATH", default_value = "spin.toml")]
+    pub from: PathBuf,
+
+    /// Backends of stores and further sources of variables, as in Spin
+    /// [env: RUNTIME_CONFIG_FILE]
+    #[arg(long, value_name = "FILE")]
+    pub runtime_config_file: Option<PathBuf>,
+
+    /// Where embedded stores and queues live [default: `.spin` beside the manifest]
+    #[arg(long, value_name = "DIR")]
+    pub state_dir: Option<PathBuf>,
+
+    /// The value of a variable (also: environment `SPIN_VARIABLE_<NAME>`, `.env`)
+    #[arg(long = "variable", value_name = "NAME=VALUE", value_parser = parse_variable)]
+    pub variables: Vec<(VariableName, String)>,
+
+    /// Run these triggers only
+    #[arg(long = "trigger", value_name = "TYPE")]
+    pub triggers: Vec<TriggerKind>,
+
+    /// Run the triggers of these components only
+    #[arg(long = "component", value_name = "ID", value_parser = parse_component)]
+    pub components: Vec<ComponentId>,
+
+    /// Bytes of memory for one sandbox [env: SPIN_MAX_INSTANCE_MEMORY]
+    /// [default: 134217728]
+    #[arg(long, value_name = "BYTES", value_parser = parse_memory)]
+    pub max_instance_memory: Option<usize>,
+}
+
+/// How to run it.
+#[derive(Debug, Args)]
+pub struct UpArgs {
+    #[command(flatten)]
+    #[allow(missing_docs, reason = "flattened")]
+    pub project: ProjectArgs,
+
+    /// Where HTTP routes are served; port 0 takes any free one
+    #[arg(long, value_name = "ADDR", default_value = "127.0.0.1:3000")]
+    pub listen: SocketAddr,
+
+    /// Where `/livez`, `/readyz` and `/metrics` are served
+    #[arg(long, value_name = "ADDR", default_value = "127.0.0.1:9464")]
+    pub admin_listen: SocketAddr,
+
+    /// Where the embedded queue is served
+    #[arg(long, value_name = "ADDR", default_value = "127.0.0.1:9324")]
+    pub queue_listen: SocketAddr,
+
+    /// Do not serve the embedded queue: somebody else is at 127.0.0.1:9324
+    #[arg(long)]
+    pub no_local_queue: bool,
+
+    /// How long a request may take
+    #[arg(long, value_name = "SECONDS", default_value = "60", value_parser = parse_secs)]
+    pub request_timeout: Duration,
+
+    /// How long work under way may go on after SIGTERM
+    #[arg(long, value_name = "SECONDS", default_value_t = Secs(DEFAULT_GRACE), value_parser = parse_secs_display)]
+    pub grace_period: Secs,
+
+    /// Log warnings and errors only, and nothing that components print
+    #[arg(short, long)]
+    pub quiet: bool,
+}
+
+/// How to serve the queue alone.
+#[derive(Debug, Args)]
+pub struct QueueArgs {
+    /// Where to serve; port 0 takes any free one
+    #[arg(long, value_name = "ADDR", default_value = "127.0.0.1:9324")]
+    pub listen: SocketAddr,
+
+    /// Where messages are kept
+    #[arg(long, value_name = "DIR", default_value = ".spin/queue")]
+    pub data_dir: PathBuf,
+
+    /// Create these queues, each with its dead-letter queue, unless they exist
+    #[arg(long = "create", value_name = "NAME")]
+    pub create: Vec<String>,
+}
+
+/// A duration that is shown in seconds.
+#[derive(Clone, Copy, Debug)]
+pub struct Secs(pub Duration);
+
+impl std::fmt::Display for Secs {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{}", self.0.as_secs())
+    }
+}
+
+fn parse_variable(text: &str) -> Result<(VariableName, String), String> {
+    let (name, value) = text.split_once('=').ok_or("expected NAME=VALUE")?;
+    let name = VariableName::new(name).map_err(|error| error.to_string())?;
+    Ok((name, value.to_owned()))
+}
+
+fn parse_component(text: &str) -> Result<ComponentId, String> {
+    ComponentId::new(text).map_err(|error| error.to_string())
+}
+
+/// A sandbox below one page of 64 KiB could not exist, and none can address
+/// more than 4 GiB.
+pub fn parse_memory(text: &str) -> Result<usize, String> {
+    let bytes: usize = text
+        .parse()
+        .map_err(|_| format!("`{text}` is not a number of bytes"))?;
+    if (65_536..=4 << 30).contains(&bytes) {
+        Ok(bytes)
+    } else {
+        Err(format!(
+            "{bytes} bytes: allowed are 65536 to {}",
+            4_u64 << 30
+        ))
+    }
+}
+
+/// The memory of a sandbox where nothing is said.
+pub const fn default_memory() -> usize {
+    DEFAULT_MEMORY
+}
+
+fn parse_secs(text: &str) -> Result<Duration, String> {
+    match text.parse() {
+        Ok(secs @ 1..=86_400) => Ok(Duration::from_secs(secs)),
+        _ => Err(format!("`{text}`: allowed are 1 to 86400 seconds")),
+    }
+}
+
+fn parse_secs_display(text: &str) -> Result<Secs, String> {
+    parse_secs(text).map(Secs)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_command_line_is_consistent() {
+        use clap::CommandFactory;
+        Cli::command().debug_assert();
+    }
+}

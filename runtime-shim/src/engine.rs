@@ -1,0 +1,270 @@
+//! The wasmtime engine: how sandboxes are allocated and interrupted, and how
+//! components become machine code. It knows nothing of triggers or messages.
+
+use std::io::Write as _;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::thread;
+use std::time::Duration;
+
+use sha2::{Digest, Sha256};
+use wasmtime::component::Component;
+use wasmtime::{Config, InstanceAllocationStrategy, PoolingAllocationConfig};
+
+/// The clock that interrupts guests. A guest that computes is made to yield
+/// after each tick, so that one that never ends delays others by a tick at a time.
+pub const TICK: Duration = Duration::from_millis(1);
+
+/// Sandboxes that may exist at once.
+pub const MAX_SANDBOXES: u32 = HTTP_SANDBOXES + QUEUE_SANDBOXES + CHAIN_SANDBOXES;
+/// Of these, for requests. Further requests wait.
+pub const HTTP_SANDBOXES: u32 = 400;
+/// Of these, for messages: the sum of every trigger's concurrency.
+pub const QUEUE_SANDBOXES: u32 = 400;
+/// Of these, for components that are called by components. They take what is
+/// free and never wait for it: waiting on one's own callers would be a deadlock.
+const CHAIN_SANDBOXES: u32 = 200;
+
+/// Bytes of linear memory for one sandbox, unless configured.
+pub const DEFAULT_MEMORY: usize = 128 * 1024 * 1024;
+
+/// Core modules, memories and tables of one component: a component compiled
+/// from one language has about three, one memory and two; a composed one more.
+const CORE_INSTANCES_EACH: u32 = 24;
+const MEMORIES_EACH: u32 = 4;
+const TABLES_EACH: u32 = 12;
+
+/// Why the engine or a component cannot be used.
+#[derive(Debug, thiserror::Error)]
+pub enum EngineError {
+    /// The engine did not start.
+    #[error("cannot start the WebAssembly engine: {0:#}")]
+    Start(wasmtime::Error),
+    /// The clock thread did not start.
+    #[error("cannot start the epoch clock: {0}")]
+    Clock(std::io::Error),
+    /// The file is not there or not readable.
+    #[error("cannot read `{}`: {source}", path.display())]
+    Read {
+        /// The wasm file.
+        path: PathBuf,
+        /// What the system said.
+        source: std::io::Error,
+    },
+    /// The file is a core module, which has no interfaces to link.
+    #[error(
+        "`{}` is a core WebAssembly module, not a component: build it for `wasm32-wasip2`",
+        path.display()
+    )]
+    CoreModule {
+        /// The wasm file.
+        path: PathBuf,
+    },
+    /// The file is not WebAssembly, or not valid.
+    #[error("`{}` is not a valid WebAssembly component: {reason}", path.display())]
+    Invalid {
+        /// The wasm file.
+        path: PathBuf,
+        /// What the compiler said.
+        reason: String,
+    },
+}
+
+/// The engine with its clock.
+#[derive(Clone)]
+pub struct Engine {
+    wasm: wasmtime::Engine,
+    clock: Arc<Clock>,
+    cache_dir: Option<PathBuf>,
+}
+
+impl Engine {
+    /// Starts an engine whose sandboxes have at most `max_memory` bytes of
+    /// linear memory each. Machine code is kept in `cache_dir`.
+    pub fn new(max_memory: usize, cache_dir: Option<PathBuf>) -> Result<Self, EngineError> {
+        let wasm = wasmtime::Engine::new(&config(max_memory)).map_err(EngineError::Start)?;
+        let clock = Clock::start(wasm.clone()).map_err(EngineError::Clock)?;
+        Ok(Self {
+            wasm,
+            clock,
+            cache_dir,
+        })
+    }
+
+    /// The engine of wasmtime itself.
+    pub fn wasm(&self) -> &wasmtime::Engine {
+        &self.wasm
+    }
+
+    /// Keeps the clock ticking as long as the guard lives.
+    pub fn keep_ticking(&self) -> Ticking {
+        Ticking::new(Arc::clone(&self.clock))
+    }
+
+    /// Compiles the component at `path`, or takes its machine code from the cache.
+    pub fn load(&self, path: &Path) -> Result<Component, EngineError> {
+        let wasm = std::fs::read(path).map_err(|source| EngineError::Read {
+            path: path.to_owned(),
+            source,
+        })?;
+        let cached = self
+            .cache_dir
+            .as_deref()
+            .map(|dir| dir.join(format!("{}.cwasm", hex(&Sha256::digest(&wasm)))));
+        if let Some(component) = cached.as_deref().and_then(|file| self.read_cached(file)) {
+            return Ok(component);
+        }
+        let component = Component::from_binary(&self.wasm, &wasm).map_err(|error| {
+            // Bytes 4 to 7 are version and layer: 1, 0 is a core module.
+            if wasm.starts_with(b"\0asm\x01\0\0\0") {
+                EngineError::CoreModule {
+                    path: path.to_owned(),
+                }
+            } else {
+                EngineError::Invalid {
+                    path: path.to_owned(),
+                    reason: format!("{error:#}"),
+                }
+            }
+        })?;
+        if let Some(file) = cached
+            && let Err(error) = write_cached(&file, &component)
+        {
+            tracing::warn!(file = %file.display(), "cannot keep compiled component: {error:#}");
+        }
+        Ok(component)
+    }
+
+    fn read_cached(&self, file: &Path) -> Option<Component> {
+        let bytes = std::fs::read(file).ok()?;
+        let (digest, code) = bytes.split_at_checked(32)?;
+        if Sha256::digest(code).as_slice() != digest {
+            tracing::warn!(file = %file.display(), "compiled component is damaged: compiling anew");
+            return None;
+        }
+        // SAFETY: wasmtime trusts the bytes as machine code. They are ours: the
+        // folder belongs to the state directory that only this user writes, and
+        // the digest in front shows that they are as they were written.
+        // Wasmtime checks its own version and settings, and refuses others'.
+        #[allow(unsafe_code, reason = "loading precompiled code is unsafe by nature")]
+        unsafe { Component::deserialize(&self.wasm, code) }.ok()
+    }
+}
+
+/// Written beside and renamed: a reader sees all of it or nothing.
+fn write_cached(file: &Path, component: &Component) -> wasmtime::Result<()> {
+    let code = component.serialize()?;
+    let folder = file.parent().unwrap_or(Path::new("."));
+    std::fs::create_dir_all(folder)?;
+    restrict(folder)?;
+    let partial = file.with_extension(format!("{}.partial", std::process::id()));
+    let mut out = std::fs::File::create(&partial)?;
+    out.write_all(&Sha256::digest(&code))?;
+    out.write_all(&code)?;
+    out.sync_all()?;
+    std::fs::rename(&partial, file)?;
+    Ok(())
+}
+
+#[cfg(unix)]
+fn restrict(folder: &Path) -> std::io::Result<()> {
+    use std::os::unix::fs::PermissionsExt;
+    std::fs::set_permissions(folder, std::fs::Permissions::from_mode(0o700))
+}
+
+#[cfg(not(unix))]
+fn restrict(_folder: &Path) -> std::io::Result<()> {
+    Ok(())
+}
+
+fn hex(bytes: &[u8]) -> String {
+    use std::fmt::Write;
+    bytes.iter().fold(String::new(), |mut text, byte| {
+        // Writing to a String cannot fail.
+        let _ = write!(text, "{byte:02x}");
+        text
+    })
+}
+
+fn config(max_memory: usize) -> Config {
+    let mut pool = PoolingAllocationConfig::new();
+    pool.total_component_instances(MAX_SANDBOXES)
+        .total_core_instances(MAX_SANDBOXES * CORE_INSTANCES_EACH)
+        .total_memories(MAX_SANDBOXES * 2)
+        .total_tables(MAX_SANDBOXES * TABLES_EACH)
+        .total_stacks(MAX_SANDBOXES)
+        .max_core_instances_per_component(CORE_INSTANCES_EACH)
+        .max_memories_per_component(MEMORIES_EACH)
+        .max_tables_per_component(TABLES_EACH)
+        .max_memory_size(max_memory)
+        // Reused memory is reset by writing where little was used, and by
+        // giving pages back to the system beyond that.
+        .linear_memory_keep_resident(256 * 1024)
+        .table_keep_resident(16 * 1024)
+        .async_stack_keep_resident(16 * 1024)
+        .max_unused_warm_slots(128);
+    let mut config = Config::new();
+    config
+        .allocation_strategy(InstanceAllocationStrategy::Pooling(pool))
+        // The guard behind each memory lets bounds checks vanish; reserving no
+        // more than that keeps a thousand slots within the address space.
+        .memory_reservation(4 << 30)
+        .memory_guard_size(32 << 20)
+        .epoch_interruption(true)
+        .wasm_component_model(true)
+        .wasm_backtrace_max_frames(std::num::NonZeroUsize::new(12))
+        .memory_init_cow(true);
+    config
+}
+
+/// One thread advances the epoch for all guests, and rests while none runs.
+struct Clock {
+    running: AtomicUsize,
+    thread: thread::Thread,
+}
+
+impl Clock {
+    fn start(engine: wasmtime::Engine) -> std::io::Result<Arc<Self>> {
+        let (give, take) = std::sync::mpsc::sync_channel::<std::sync::Weak<Self>>(1);
+        let handle = thread::Builder::new().name("epoch".into()).spawn(move || {
+            let Ok(clock) = take.recv() else { return };
+            // The thread ends when the engine is dropped.
+            while let Some(clock) = clock.upgrade() {
+                engine.increment_epoch();
+                let idle = clock.running.load(Ordering::SeqCst) == 0;
+                drop(clock);
+                if idle {
+                    thread::park_timeout(Duration::from_secs(1));
+                } else {
+                    thread::sleep(TICK);
+                }
+            }
+        })?;
+        let clock = Arc::new(Self {
+            running: AtomicUsize::new(0),
+            thread: handle.thread().clone(),
+        });
+        // The thread waits for this one value, so there is room and a receiver.
+        let _ = give.send(Arc::downgrade(&clock));
+        Ok(clock)
+    }
+}
+
+/// Guests run while such a guard lives.
+pub struct Ticking(Arc<Clock>);
+
+impl Ticking {
+    fn new(clock: Arc<Clock>) -> Self {
+        if clock.running.fetch_add(1, Ordering::SeqCst) == 0 {
+            clock.thread.unpark();
+        }
+        Self(clock)
+    }
+}
+
+impl Drop for Ticking {
+    fn drop(&mut self) {
+        self.0.running.fetch_sub(1, Ordering::SeqCst);
+    }
+}

@@ -1,0 +1,7 @@
+//! HTTP: which route leads to which component, what a component is told of the
+//! request, and the server in front.
+
+pub mod problem;
+pub mod request;
+pub mod router;
+pub mod server;

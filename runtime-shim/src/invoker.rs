@@ -1,0 +1,568 @@
+//! One invocation: a fresh sandbox, a deadline, and one [`Outcome`]. Triggers
+//! map the outcome; they never see a store, a trap or a timer.
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use http::{Request, Response, StatusCode};
+use prometheus_client::metrics::counter::Counter;
+use prometheus_client::metrics::gauge::Gauge;
+use prometheus_client::metrics::histogram::Histogram;
+use tokio::sync::{Semaphore, oneshot};
+use tokio_util::task::TaskTracker;
+use wasmtime::component::{InstancePre, Linker};
+use wasmtime::{PoolConcurrencyLimitError, Store, Trap};
+use wasmtime_wasi_http::p2::bindings::ProxyPre;
+use wasmtime_wasi_http::p2::bindings::http::types::Scheme;
+use wasmtime_wasi_http::{Error as HttpError, WasiBody, WasiHttpView};
+
+use crate::app::{App, Component};
+use crate::capabilities::{self, Grants, HttpClient, Sandbox};
+use crate::engine::{Engine, EngineError, HTTP_SANDBOXES};
+use crate::http::request;
+use crate::http::router::{RouteMatch, Router};
+use crate::metrics::{ComponentLabels, Metrics, OutcomeLabels};
+use crate::names::ComponentId;
+use crate::stores::Stores;
+
+#[allow(
+    missing_docs,
+    unreachable_pub,
+    clippy::pedantic,
+    reason = "generated from wit/, where the contract is documented"
+)]
+mod bindings {
+    wasmtime::component::bindgen!({
+        path: "../wit/spin-sqs.wit",
+        world: "spin-sqs",
+        exports: { default: async },
+    });
+}
+
+use bindings::SpinSqsPre;
+use bindings::fermyon::spin_sqs::sqs_types::Error as GuestError;
+pub use bindings::fermyon::spin_sqs::sqs_types::{
+    Message, MessageAction, MessageAttribute, MessageAttributeValue,
+};
+
+const HTTP_EXPORT: &str = "wasi:http/incoming-handler";
+const QUEUE_EXPORT: &str = "handle-queue-message";
+
+/// How an invocation ended.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Outcome<T> {
+    /// The component returned.
+    Completed(T),
+    /// The component returned an error of its own.
+    GuestError(String),
+    /// The component broke: a panic, an endless recursion, too much memory.
+    Trap(String),
+    /// The deadline passed and the component was stopped.
+    TimedOut(Duration),
+    /// No sandbox was free.
+    Overloaded,
+}
+
+impl<T> Outcome<T> {
+    fn label(&self) -> &'static str {
+        match self {
+            Self::Completed(_) => "completed",
+            Self::GuestError(_) => "error",
+            Self::Trap(_) => "trap",
+            Self::TimedOut(_) => "timeout",
+            Self::Overloaded => "overloaded",
+        }
+    }
+}
+
+/// Why the application cannot be invoked.
+#[derive(Debug, thiserror::Error)]
+pub enum LoadError {
+    /// The engine or a wasm file.
+    #[error("component `{component}`: {source}")]
+    Engine {
+        /// The component.
+        component: ComponentId,
+        /// What went wrong.
+        source: EngineError,
+    },
+    /// The engine itself.
+    #[error(transparent)]
+    Start(#[from] EngineError),
+    /// The host's interfaces do not fit together.
+    #[error("cannot set up the host's interfaces: {0:#}")]
+    Linker(wasmtime::Error),
+    /// Imports that this host does not offer.
+    #[error("component `{component}` cannot be linked: {reason}")]
+    Import {
+        /// The component.
+        component: ComponentId,
+        /// Which import, and why.
+        reason: String,
+    },
+    /// A trigger needs an export that is not there.
+    #[error(
+        "component `{component}` is named by a `[[trigger.{trigger}]]` but does not export \
+         `{export}`: it exports {found}"
+    )]
+    Export {
+        /// The component.
+        component: ComponentId,
+        /// The kind of trigger.
+        trigger: &'static str,
+        /// What is missing.
+        export: &'static str,
+        /// What is there.
+        found: String,
+    },
+}
+
+/// A component that is ready to run.
+struct Loaded {
+    grants: Arc<Grants>,
+    http: Option<ProxyPre<Sandbox>>,
+    queue: Option<SpinSqsPre<Sandbox>>,
+    meter: Meter,
+}
+
+/// What is counted of one component's invocations: looked up once, not each time.
+struct Meter {
+    outcomes: [(&'static str, Counter); 5],
+    seconds: Histogram,
+    running: Gauge,
+}
+
+impl Meter {
+    fn new(metrics: &Metrics, component: &ComponentId) -> Self {
+        let labels = ComponentLabels {
+            component: component.to_string(),
+        };
+        let outcomes = ["completed", "error", "trap", "timeout", "overloaded"].map(|outcome| {
+            let labels = OutcomeLabels {
+                component: component.to_string(),
+                outcome,
+            };
+            (outcome, metrics.invocations.get_or_create_owned(&labels))
+        });
+        Self {
+            outcomes,
+            seconds: metrics.invocation_seconds.get_or_create_owned(&labels),
+            running: metrics.running.get_or_create_owned(&labels),
+        }
+    }
+
+    fn count<T>(&self, outcome: &Outcome<T>, started: Instant) {
+        self.seconds.observe(started.elapsed().as_secs_f64());
+        if let Some((_, counter)) = self.outcomes.iter().find(|(l, _)| *l == outcome.label()) {
+            counter.inc();
+        }
+    }
+}
+
+/// Counts an invocation as running while it lives.
+struct Running<'a>(&'a Gauge);
+
+impl<'a> Running<'a> {
+    fn new(gauge: &'a Gauge) -> Self {
+        gauge.inc();
+        Self(gauge)
+    }
+}
+
+impl Drop for Running<'_> {
+    fn drop(&mut self) {
+        self.0.dec();
+    }
+}
+
+/// What the host needs to know beside the application.
+pub struct InvokerOptions {
+    /// Bytes of linear memory for one sandbox.
+    pub max_memory: usize,
+    /// Where machine code is kept.
+    pub cache_dir: Option<PathBuf>,
+    /// How long a request may take, response body included.
+    pub http_deadline: Duration,
+}
+
+/// Every component of the application, ready to run.
+pub struct Invoker {
+    engine: Engine,
+    components: BTreeMap<ComponentId, Loaded>,
+    router: Router,
+    http_client: HttpClient,
+    requests: TaskTracker,
+    permits: Semaphore,
+    max_memory: usize,
+    http_deadline: Duration,
+}
+
+impl Invoker {
+    /// Compiles and links every component of `app`.
+    pub fn load(
+        app: App,
+        stores: &Stores,
+        options: InvokerOptions,
+        metrics: &Metrics,
+    ) -> Result<Self, LoadError> {
+        let engine = Engine::new(options.max_memory, options.cache_dir)?;
+        let mut linker = Linker::new(engine.wasm());
+        capabilities::add_to_linker(&mut linker).map_err(LoadError::Linker)?;
+        let mut components = BTreeMap::new();
+        for (id, spec) in app.components {
+            let loaded = Loaded::new(&engine, &linker, spec, stores, metrics)?;
+            components.insert(id, loaded);
+        }
+        let invoker = Self {
+            engine,
+            components,
+            router: app.router,
+            http_client: HttpClient::new(),
+            requests: TaskTracker::new(),
+            permits: Semaphore::new(HTTP_SANDBOXES as usize),
+            max_memory: options.max_memory,
+            http_deadline: options.http_deadline,
+        };
+        for component in &app.http_components {
+            invoker.require(component, "http", HTTP_EXPORT, |loaded| {
+                loaded.http.is_some()
+            })?;
+        }
+        for queue in &app.queues {
+            let component = &queue.component;
+            invoker.require(component, "sqs", QUEUE_EXPORT, |loaded| {
+                loaded.queue.is_some()
+            })?;
+        }
+        Ok(invoker)
+    }
+
+    fn require(
+        &self,
+        id: &ComponentId,
+        trigger: &'static str,
+        export: &'static str,
+        has: impl Fn(&Loaded) -> bool,
+    ) -> Result<(), LoadError> {
+        let Some(loaded) = self.components.get(id).filter(|loaded| !has(loaded)) else {
+            return Ok(());
+        };
+        let found = match (&loaded.http, &loaded.queue) {
+            (Some(_), _) => format!("`{HTTP_EXPORT}`"),
+            (None, Some(_)) => format!("`{QUEUE_EXPORT}`"),
+            (None, None) => "nothing that a trigger calls".to_owned(),
+        };
+        Err(LoadError::Export {
+            component: id.clone(),
+            trigger,
+            export,
+            found,
+        })
+    }
+
+    /// What each component exports for triggers.
+    pub fn exports(&self) -> impl Iterator<Item = (&Component, Vec<&'static str>)> {
+        self.components.values().map(|loaded| {
+            let http = loaded.http.as_ref().map(|_| HTTP_EXPORT);
+            let queue = loaded.queue.as_ref().map(|_| QUEUE_EXPORT);
+            (
+                &loaded.grants.component,
+                http.into_iter().chain(queue).collect(),
+            )
+        })
+    }
+
+    /// The client for outbound requests.
+    pub fn http_client(&self) -> &HttpClient {
+        &self.http_client
+    }
+
+    /// Bytes of linear memory for one sandbox.
+    pub fn max_memory(&self) -> usize {
+        self.max_memory
+    }
+
+    /// Where `path` leads.
+    pub fn find_route(&self, path: &str) -> Option<RouteMatch> {
+        self.router.find(path)
+    }
+
+    /// Calls the component that the application's own routes name.
+    pub async fn call_route(
+        self: &Arc<Self>,
+        mut request: Request<WasiBody>,
+        depth: u8,
+    ) -> Result<Response<WasiBody>, HttpError> {
+        let Some(matched) = self.find_route(request.uri().path()) else {
+            return Err(HttpError::DestinationNotFound);
+        };
+        request::prepare(&mut request, &matched, IN_PROCESS);
+        self.respond(&matched.component, request, depth).await
+    }
+
+    /// Calls component `id` for another component.
+    pub async fn call_chained(
+        self: &Arc<Self>,
+        id: &str,
+        mut request: Request<WasiBody>,
+        depth: u8,
+    ) -> Result<Response<WasiBody>, HttpError> {
+        let Some((id, _)) = self.components.get_key_value(id) else {
+            return Err(HttpError::DestinationNotFound);
+        };
+        let matched = RouteMatch::chained(id.clone(), request.uri().path());
+        request::prepare(&mut request, &matched, IN_PROCESS);
+        self.respond(id, request, depth).await
+    }
+
+    async fn respond(
+        self: &Arc<Self>,
+        id: &ComponentId,
+        request: Request<WasiBody>,
+        depth: u8,
+    ) -> Result<Response<WasiBody>, HttpError> {
+        match self.http(id, request, depth).await {
+            Outcome::Completed(response) => Ok(response),
+            Outcome::GuestError(reason) | Outcome::Trap(reason) => {
+                Err(HttpError::InternalError(Some(reason)))
+            }
+            Outcome::TimedOut(_) => Err(HttpError::HttpResponseTimeout),
+            Outcome::Overloaded => Err(HttpError::ConnectionLimitReached),
+        }
+    }
+
+    /// Hands `request` to the HTTP export of component `id`. Returns when the
+    /// response begins; its body follows while the component goes on running.
+    pub async fn http(
+        self: &Arc<Self>,
+        id: &ComponentId,
+        request: Request<WasiBody>,
+        depth: u8,
+    ) -> Outcome<Response<WasiBody>> {
+        let (begin, begun) = oneshot::channel();
+        let invocation = Arc::clone(self).run_http(id.clone(), request, depth, begin);
+        // Boxed, because a component may call a component may call a component.
+        let invocation: futures::future::BoxFuture<'static, _> = Box::pin(invocation);
+        let running = self.requests.spawn(invocation);
+        match begun.await {
+            Ok(Ok(response)) => Outcome::Completed(response),
+            Ok(Err(code)) => Outcome::GuestError(format!("{code:?}")),
+            // It ended without a response: the task knows why.
+            Err(_) => match running.await {
+                Ok(Outcome::Completed(())) => {
+                    Outcome::Trap("the component returned without a response".to_owned())
+                }
+                Ok(Outcome::GuestError(reason)) => Outcome::GuestError(reason),
+                Ok(Outcome::Trap(reason)) => Outcome::Trap(reason),
+                Ok(Outcome::TimedOut(limit)) => Outcome::TimedOut(limit),
+                Ok(Outcome::Overloaded) => Outcome::Overloaded,
+                Err(error) => Outcome::Trap(format!("the host failed: {error}")),
+            },
+        }
+    }
+
+    async fn run_http(
+        self: Arc<Self>,
+        id: ComponentId,
+        request: Request<WasiBody>,
+        depth: u8,
+        begin: oneshot::Sender<HttpBegin>,
+    ) -> Outcome<()> {
+        let Some(loaded) = self.components.get(&id) else {
+            return unknown(&id);
+        };
+        let Some(pre) = &loaded.http else {
+            return Outcome::Trap(format!("component `{id}` does not export `{HTTP_EXPORT}`"));
+        };
+        let _permit = if depth == 0 {
+            match tokio::time::timeout(self.http_deadline, self.permits.acquire()).await {
+                Ok(Ok(permit)) => Some(permit),
+                Ok(Err(_)) | Err(_) => return Outcome::Overloaded,
+            }
+        } else {
+            None
+        };
+        let scheme = match request.uri().scheme() {
+            Some(scheme) if *scheme == http::uri::Scheme::HTTPS => Scheme::Https,
+            _ => Scheme::Http,
+        };
+        self.run(loaded, depth, self.http_deadline, async |store| {
+            let mut view = store.data_mut().http();
+            let request = view.new_incoming_request(scheme, request)?;
+            let response = view.new_response_outparam(begin)?;
+            let proxy = pre.instantiate_async(&mut *store).await?;
+            proxy
+                .wasi_http_incoming_handler()
+                .call_handle(&mut *store, request, response)
+                .await?;
+            Ok(Ok(()))
+        })
+        .await
+    }
+
+    /// Hands `message` to component `id`, which must be done after `deadline`.
+    pub async fn queue_message(
+        self: &Arc<Self>,
+        id: &ComponentId,
+        message: &Message,
+        deadline: Duration,
+    ) -> Outcome<MessageAction> {
+        let Some(loaded) = self.components.get(id) else {
+            return unknown(id);
+        };
+        let Some(pre) = &loaded.queue else {
+            return Outcome::Trap(format!("component `{id}` does not export `{QUEUE_EXPORT}`"));
+        };
+        self.run(loaded, 0, deadline, async |store| {
+            let handler = pre.instantiate_async(&mut *store).await?;
+            let answer = handler
+                .call_handle_queue_message(&mut *store, message)
+                .await?;
+            Ok(answer.map_err(|GuestError::Other(reason)| reason))
+        })
+        .await
+    }
+
+    /// Runs `call` in a fresh sandbox.
+    async fn run<T>(
+        self: &Arc<Self>,
+        loaded: &Loaded,
+        depth: u8,
+        deadline: Duration,
+        call: impl AsyncFnOnce(&mut Store<Sandbox>) -> wasmtime::Result<Result<T, String>>,
+    ) -> Outcome<T> {
+        let started = Instant::now();
+        let running = Running::new(&loaded.meter.running);
+        let _ticking = self.engine.keep_ticking();
+        let sandbox = Sandbox::new(Arc::clone(&loaded.grants), Arc::clone(self), depth);
+        let mut store = Store::new(self.engine.wasm(), sandbox);
+        store.limiter(Sandbox::limits);
+        // The guest yields at each tick, which lets the deadline be seen and
+        // others run.
+        store.set_epoch_deadline(1);
+        store.epoch_deadline_async_yield_and_update(1);
+        let outcome = match tokio::time::timeout(deadline, call(&mut store)).await {
+            Ok(Ok(Ok(value))) => Outcome::Completed(value),
+            Ok(Ok(Err(reason))) => Outcome::GuestError(reason),
+            Ok(Err(error)) if error.is::<PoolConcurrencyLimitError>() => Outcome::Overloaded,
+            Ok(Err(error)) => {
+                tracing::debug!(component = %loaded.grants.component.id, "{error:?}");
+                Outcome::Trap(explain(&error))
+            }
+            Err(_) => Outcome::TimedOut(deadline),
+        };
+        drop(store);
+        drop(running);
+        loaded.meter.count(&outcome, started);
+        outcome
+    }
+
+    /// Waits until every request that was begun has ended.
+    pub async fn drained(&self) {
+        self.requests.close();
+        self.requests.wait().await;
+    }
+}
+
+/// The peer of a request that never left the process.
+const IN_PROCESS: &str = "127.0.0.1:0";
+
+type HttpBegin =
+    Result<Response<WasiBody>, wasmtime_wasi_http::p2::bindings::http::types::ErrorCode>;
+
+fn unknown<T>(id: &ComponentId) -> Outcome<T> {
+    Outcome::Trap(format!("component `{id}` is not loaded"))
+}
+
+/// One line for an operator: the trap's own name rather than its backtrace.
+fn explain(error: &wasmtime::Error) -> String {
+    match error.downcast_ref::<Trap>() {
+        Some(Trap::UnreachableCodeReached) => {
+            "the component panicked or aborted (unreachable code reached)".to_owned()
+        }
+        Some(trap) => trap.to_string(),
+        None => error.root_cause().to_string(),
+    }
+}
+
+impl Loaded {
+    fn new(
+        engine: &Engine,
+        linker: &Linker<Sandbox>,
+        spec: Component,
+        stores: &Stores,
+        metrics: &Metrics,
+    ) -> Result<Self, LoadError> {
+        let component = engine
+            .load(&spec.source)
+            .map_err(|source| LoadError::Engine {
+                component: spec.id.clone(),
+                source,
+            })?;
+        let pre = linker
+            .instantiate_pre(&component)
+            .map_err(|error| LoadError::Import {
+                component: spec.id.clone(),
+                reason: format!("{error:#}"),
+            })?;
+        Ok(Self {
+            http: exported(&pre, HTTP_EXPORT, ProxyPre::new),
+            queue: exported(&pre, QUEUE_EXPORT, SpinSqsPre::new),
+            meter: Meter::new(metrics, &spec.id),
+            grants: Arc::new(Grants {
+                stores: stores.granted(&spec.stores),
+                component: spec,
+            }),
+        })
+    }
+}
+
+/// The typed handle to an export, where the component has it.
+fn exported<P>(
+    pre: &InstancePre<Sandbox>,
+    export: &str,
+    bind: impl Fn(InstancePre<Sandbox>) -> wasmtime::Result<P>,
+) -> Option<P> {
+    let found = pre
+        .component()
+        .component_type()
+        .exports(pre.engine())
+        .any(|(name, _)| name.split('@').next() == Some(export));
+    if !found {
+        return None;
+    }
+    match bind(pre.clone()) {
+        Ok(bound) => Some(bound),
+        Err(error) => {
+            tracing::warn!("export `{export}` has another type than expected: {error:#}");
+            None
+        }
+    }
+}
+
+/// What the host answers when a component did not.
+pub fn failure_response(
+    id: &ComponentId,
+    outcome: &Outcome<Response<WasiBody>>,
+) -> (StatusCode, String) {
+    match outcome {
+        Outcome::TimedOut(limit) => (
+            StatusCode::GATEWAY_TIMEOUT,
+            format!(
+                "component `{id}` did not answer within {} s",
+                limit.as_secs()
+            ),
+        ),
+        Outcome::Overloaded => (
+            StatusCode::SERVICE_UNAVAILABLE,
+            "no sandbox is free, try again".to_owned(),
+        ),
+        // What went wrong inside is for the log, not for the client.
+        _ => (
+            StatusCode::INTERNAL_SERVER_ERROR,
+            format!("component `{id}` failed"),
+        ),
+    }
+}

@@ -1,0 +1,32 @@
+//! Gristmill's native host: it reads a Spin manifest, serves its HTTP routes and
+//! consumes its queues, and runs each request and each message in a WebAssembly
+//! sandbox of its own.
+//!
+//! Data flows one way: manifest → app → triggers → invoker → engine →
+//! component; capabilities answer what the component imports. ARCHITECTURE.md
+//! has the map.
+
+pub mod admin;
+pub mod allowed_hosts;
+pub mod app;
+pub mod capabilities;
+pub mod check;
+pub mod cli;
+pub mod drain;
+pub mod embedded_origin;
+pub mod engine;
+pub mod http;
+pub mod invoker;
+pub mod logging;
+pub mod manifest;
+pub mod metrics;
+pub mod names;
+pub mod printer;
+pub mod project;
+pub mod queue;
+pub mod runtime_config;
+pub mod settings;
+pub mod stores;
+pub mod template;
+pub mod up;
+pub mod variables;

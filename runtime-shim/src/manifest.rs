@@ -1,0 +1,486 @@
+//! The text of `spin.toml`, manifest version 2, as types. It knows the grammar
+//! and what this version of the host supports; it resolves nothing.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+
+use serde::Deserialize;
+
+use crate::names::{ComponentId, StoreLabel, VariableName};
+
+/// A parsed manifest.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Manifest {
+    /// Always 2.
+    #[serde(rename = "spin_manifest_version")]
+    _version: ManifestVersion,
+    /// `[application]`.
+    pub application: Application,
+    /// `[variables]`.
+    #[serde(default)]
+    pub variables: BTreeMap<VariableName, Variable>,
+    /// `[[trigger.<type>]]`, by type.
+    #[serde(default, rename = "trigger")]
+    pub triggers: BTreeMap<String, Vec<toml::Table>>,
+    /// `[component.<id>]`.
+    #[serde(default, rename = "component")]
+    pub components: BTreeMap<ComponentId, Component>,
+}
+
+/// `[application]`.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Application {
+    /// The application's name.
+    pub name: String,
+    /// Its version, for people.
+    #[serde(default)]
+    pub version: String,
+    #[serde(default, rename = "description")]
+    _description: String,
+    #[serde(default, rename = "authors")]
+    _authors: Vec<String>,
+    #[serde(default, rename = "targets")]
+    _targets: Vec<toml::Value>,
+    /// `[application.trigger.<type>]`.
+    #[serde(default, rename = "trigger")]
+    pub triggers: BTreeMap<String, toml::Table>,
+    #[serde(default, rename = "tool")]
+    _tool: BTreeMap<String, toml::Table>,
+}
+
+/// `[variables] <name> = { … }`.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Variable {
+    #[serde(default, rename = "description")]
+    _description: Option<String>,
+    /// No default: a value must come from outside.
+    #[serde(default)]
+    pub required: bool,
+    /// The value where nothing else gives one.
+    pub default: Option<String>,
+    /// Never printed.
+    #[serde(default)]
+    pub secret: bool,
+}
+
+/// `[component.<id>]`.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Component {
+    /// Where the wasm is.
+    pub source: Source,
+    #[serde(default, rename = "description")]
+    _description: String,
+    /// What the component reads through `variables`: templates over the application's.
+    #[serde(default)]
+    pub variables: BTreeMap<VariableName, String>,
+    /// Its environment variables.
+    #[serde(default)]
+    pub environment: BTreeMap<String, String>,
+    #[serde(default)]
+    files: Vec<toml::Value>,
+    #[serde(default, rename = "exclude_files")]
+    _exclude_files: Vec<String>,
+    /// Hosts it may reach.
+    #[serde(default)]
+    pub allowed_outbound_hosts: Vec<String>,
+    /// Key-value labels it may open.
+    #[serde(default)]
+    pub key_value_stores: Vec<StoreLabel>,
+    #[serde(default)]
+    sqlite_databases: Vec<String>,
+    #[serde(default)]
+    ai_models: Vec<String>,
+    #[serde(default, rename = "targets")]
+    _targets: Option<Vec<toml::Value>>,
+    #[serde(default, rename = "build")]
+    _build: Option<toml::Table>,
+    #[serde(default, rename = "tool")]
+    _tool: BTreeMap<String, toml::Table>,
+    #[serde(default, rename = "dependencies_inherit_configuration")]
+    _dependencies_inherit_configuration: Option<bool>,
+    #[serde(default)]
+    dependencies: BTreeMap<String, toml::Value>,
+    #[serde(default, rename = "profile")]
+    _profile: BTreeMap<String, toml::Table>,
+}
+
+/// `source = …`.
+#[derive(Debug, Deserialize)]
+#[serde(untagged)]
+pub enum Source {
+    /// A file, relative to the manifest.
+    File(PathBuf),
+    /// A URL or a registry package.
+    Remote(toml::Table),
+}
+
+/// `[[trigger.http]]`.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct HttpTrigger {
+    #[serde(default, rename = "id")]
+    _id: String,
+    /// The component that answers.
+    pub component: ComponentId,
+    /// The path it answers on.
+    pub route: Route,
+    #[serde(default)]
+    executor: Option<Executor>,
+}
+
+/// `route = …`.
+#[derive(Debug, Deserialize)]
+#[serde(untagged)]
+pub enum Route {
+    /// A public route.
+    Path(String),
+    /// `{ private = true }`: reachable by service chaining only.
+    Private(PrivateRoute),
+}
+
+/// `{ private = true }`.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct PrivateRoute {
+    /// Must be true.
+    pub private: bool,
+}
+
+#[derive(Debug, Deserialize)]
+struct Executor {
+    #[serde(rename = "type")]
+    kind: String,
+}
+
+/// `[application.trigger.http]`.
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct HttpTriggerDefaults {
+    /// Prefix of every route. Spin 3 refuses any other than `/`.
+    pub base: Option<String>,
+}
+
+/// `[[trigger.sqs]]`, the keys of Spin's own SQS trigger.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct SqsTrigger {
+    #[serde(default, rename = "id")]
+    _id: String,
+    /// The component that consumes.
+    pub component: ComponentId,
+    /// The queue.
+    pub queue_url: String,
+    /// Messages asked for with one receive call, 1 to 10.
+    #[serde(default = "SqsTrigger::default_max_messages")]
+    pub max_messages: u16,
+    /// The stock trigger sleeps this long between empty receives. Accepted for
+    /// compatibility: long polling makes it pointless here.
+    #[serde(default, rename = "idle_wait_seconds")]
+    _idle_wait_seconds: Option<u64>,
+    /// System attributes to hand to the component.
+    #[serde(default)]
+    pub system_attributes: Vec<String>,
+    /// Custom attributes to hand to the component.
+    #[serde(default)]
+    pub message_attributes: Vec<String>,
+}
+
+impl SqsTrigger {
+    fn default_max_messages() -> u16 {
+        10
+    }
+}
+
+#[derive(Debug)]
+struct ManifestVersion;
+
+impl<'de> Deserialize<'de> for ManifestVersion {
+    fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        match toml::Value::deserialize(deserializer)? {
+            toml::Value::Integer(2) => Ok(Self),
+            other => Err(serde::de::Error::custom(format!(
+                "spin_manifest_version is `{other}`; this host reads version 2"
+            ))),
+        }
+    }
+}
+
+/// Why a manifest cannot be used.
+#[derive(Debug, thiserror::Error)]
+pub enum ManifestError {
+    /// The file is not there or not readable.
+    #[error("cannot read manifest `{}`: {source}", path.display())]
+    Read {
+        /// The manifest.
+        path: PathBuf,
+        /// What the system said.
+        source: std::io::Error,
+    },
+    /// Not TOML, or not a manifest.
+    #[error("manifest `{}` is malformed: {message}", path.display())]
+    Parse {
+        /// The manifest.
+        path: PathBuf,
+        /// Line, column and reason.
+        message: String,
+    },
+    /// A trigger's table does not have the keys of its type.
+    #[error("`[[trigger.{kind}]]` number {number} is malformed: {reason}")]
+    Trigger {
+        /// `http` or `sqs`.
+        kind: String,
+        /// Counted from 1.
+        number: usize,
+        /// What is wrong.
+        reason: String,
+    },
+    /// `[application.trigger.<kind>]` does not have the keys of its type.
+    #[error("`[application.trigger.{kind}]` is malformed: {reason}")]
+    TriggerDefaults {
+        /// `http` or `sqs`.
+        kind: String,
+        /// What is wrong.
+        reason: String,
+    },
+    /// A trigger names a component that is not there.
+    #[error(
+        "`[[trigger.{kind}]]` names component `{component}`, which the manifest does not define"
+    )]
+    UnknownComponent {
+        /// `http` or `sqs`.
+        kind: String,
+        /// The missing component.
+        component: ComponentId,
+    },
+    /// Something of Spin's that this version does not do.
+    #[error("{place}: {what} is not supported by this version of gristmill")]
+    Unsupported {
+        /// Where it stands.
+        place: String,
+        /// What it is.
+        what: String,
+    },
+    /// A variable with both or neither of `required` and `default`.
+    #[error("variable `{name}` needs either `default = \"…\"` or `required = true`")]
+    VariableKind {
+        /// The variable.
+        name: VariableName,
+    },
+}
+
+impl Manifest {
+    /// Reads and checks the manifest at `path`.
+    pub fn load(path: &Path) -> Result<Self, ManifestError> {
+        let text = std::fs::read_to_string(path).map_err(|source| ManifestError::Read {
+            path: path.to_owned(),
+            source,
+        })?;
+        Self::parse(&text, path)
+    }
+
+    /// Parses `text`; `path` is for messages.
+    pub fn parse(text: &str, path: &Path) -> Result<Self, ManifestError> {
+        let manifest: Self = toml::from_str(text).map_err(|error| ManifestError::Parse {
+            path: path.to_owned(),
+            message: error.to_string().trim_end().to_owned(),
+        })?;
+        for (name, variable) in &manifest.variables {
+            if variable.required == variable.default.is_some() {
+                return Err(ManifestError::VariableKind { name: name.clone() });
+            }
+        }
+        Ok(manifest)
+    }
+
+    /// The HTTP triggers.
+    pub fn http_triggers(&self) -> Result<Vec<HttpTrigger>, ManifestError> {
+        let triggers: Vec<HttpTrigger> = self.triggers_of("http")?;
+        for trigger in &triggers {
+            self.require_component("http", &trigger.component)?;
+            if let Some(executor) = trigger.executor.as_ref().filter(|e| e.kind == "wagi") {
+                return Err(ManifestError::Unsupported {
+                    place: format!("`[[trigger.http]]` of component `{}`", trigger.component),
+                    what: format!("executor `{}`", executor.kind),
+                });
+            }
+        }
+        Ok(triggers)
+    }
+
+    /// The SQS triggers.
+    pub fn sqs_triggers(&self) -> Result<Vec<SqsTrigger>, ManifestError> {
+        let triggers: Vec<SqsTrigger> = self.triggers_of("sqs")?;
+        for (index, trigger) in triggers.iter().enumerate() {
+            self.require_component("sqs", &trigger.component)?;
+            if !(1..=10).contains(&trigger.max_messages) {
+                return Err(ManifestError::Trigger {
+                    kind: "sqs".into(),
+                    number: index + 1,
+                    reason: format!(
+                        "max_messages is {}, allowed are 1 to 10",
+                        trigger.max_messages
+                    ),
+                });
+            }
+        }
+        Ok(triggers)
+    }
+
+    /// `[application.trigger.<kind>]` as `T`, or its default.
+    pub fn trigger_defaults<T: Default + for<'de> Deserialize<'de>>(
+        &self,
+        kind: &str,
+    ) -> Result<T, ManifestError> {
+        match self.application.triggers.get(kind) {
+            None => Ok(T::default()),
+            Some(table) => table.clone().try_into().map_err(|error: toml::de::Error| {
+                ManifestError::TriggerDefaults {
+                    kind: kind.to_owned(),
+                    reason: error.message().to_owned(),
+                }
+            }),
+        }
+    }
+
+    /// Refuses the component if it needs what this version cannot give.
+    pub fn require_supported(
+        &self,
+        id: &ComponentId,
+        component: &Component,
+    ) -> Result<(), ManifestError> {
+        let unsupported = [
+            (!component.files.is_empty(), "`files`"),
+            (!component.dependencies.is_empty(), "`dependencies`"),
+            (!component.sqlite_databases.is_empty(), "`sqlite_databases`"),
+            (!component.ai_models.is_empty(), "`ai_models`"),
+            (
+                matches!(component.source, Source::Remote(_)),
+                "a `source` that is not a file",
+            ),
+        ];
+        match unsupported.into_iter().find(|(used, _)| *used) {
+            None => Ok(()),
+            Some((_, what)) => Err(ManifestError::Unsupported {
+                place: format!("component `{id}`"),
+                what: what.to_owned(),
+            }),
+        }
+    }
+
+    fn triggers_of<T: for<'de> Deserialize<'de>>(
+        &self,
+        kind: &str,
+    ) -> Result<Vec<T>, ManifestError> {
+        let tables = self.triggers.get(kind).map_or(&[][..], Vec::as_slice);
+        tables
+            .iter()
+            .enumerate()
+            .map(|(index, table)| {
+                table
+                    .clone()
+                    .try_into()
+                    .map_err(|error: toml::de::Error| ManifestError::Trigger {
+                        kind: kind.to_owned(),
+                        number: index + 1,
+                        reason: error.message().to_owned(),
+                    })
+            })
+            .collect()
+    }
+
+    fn require_component(&self, kind: &str, id: &ComponentId) -> Result<(), ManifestError> {
+        if self.components.contains_key(id) {
+            Ok(())
+        } else {
+            Err(ManifestError::UnknownComponent {
+                kind: kind.to_owned(),
+                component: id.clone(),
+            })
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const HEAD: &str = "spin_manifest_version = 2\n[application]\nname = \"t\"\n";
+
+    fn error_of(tail: &str) -> String {
+        let text = format!("{HEAD}{tail}");
+        let path = Path::new("spin.toml");
+        let outcome = Manifest::parse(&text, path).and_then(|manifest| {
+            manifest.http_triggers()?;
+            manifest.sqs_triggers()?;
+            for (id, component) in &manifest.components {
+                manifest.require_supported(id, component)?;
+            }
+            Ok(())
+        });
+        outcome
+            .expect_err("the manifest must be refused")
+            .to_string()
+    }
+
+    #[test]
+    fn refuses_with_place_and_value() {
+        for (tail, expected) in [
+            (
+                "[component.a]\nsource = \"a.wasm\"\nsecrets = 1\n",
+                "unknown field `secrets`",
+            ),
+            (
+                "[component.a_b]\nsource = \"a.wasm\"\n",
+                "`a_b` is not a valid component id",
+            ),
+            (
+                "[[trigger.http]]\nroute = \"/\"\ncomponent = \"ghost\"\n",
+                "component `ghost`",
+            ),
+            (
+                "[component.a]\nsource = \"a.wasm\"\n[[trigger.http]]\ncomponent = \"a\"\n",
+                "`[[trigger.http]]` number 1 is malformed: missing field `route`",
+            ),
+            (
+                "[component.a]\nsource = \"a.wasm\"\n[[trigger.sqs]]\ncomponent = \"a\"\nqueue_url = \"http://q/1/a\"\nmax_messages = 11\n",
+                "max_messages is 11, allowed are 1 to 10",
+            ),
+            (
+                "[component.a]\nsource = \"a.wasm\"\n[[trigger.sqs]]\ncomponent = \"a\"\nqueue_url = \"u\"\nqueue_name = \"x\"\n",
+                "unknown field `queue_name`",
+            ),
+            ("[variables]\nx = {}\n", "variable `x` needs either"),
+            (
+                "[component.a]\nsource = { url = \"u\", digest = \"d\" }\n",
+                "component `a`: a `source` that is not a file",
+            ),
+            (
+                "[component.a]\nsource = \"a.wasm\"\nfiles = [\"x\"]\n",
+                "component `a`: `files`",
+            ),
+        ] {
+            let error = error_of(tail);
+            assert!(error.contains(expected), "`{expected}` not in:\n{error}");
+        }
+    }
+
+    #[test]
+    fn names_line_and_column() {
+        let error = error_of("[component.a]\nsource = \n");
+        assert!(error.contains("line 5"), "{error}");
+    }
+
+    #[test]
+    fn refuses_another_version() {
+        let text = "spin_manifest_version = 1\n[application]\nname = \"t\"\n";
+        let error = Manifest::parse(text, Path::new("spin.toml")).expect_err("version 1");
+        assert!(
+            error.to_string().contains("spin_manifest_version is `1`"),
+            "{error}"
+        );
+    }
+}

@@ -1,0 +1,171 @@
+//! What the host counts, under Prometheus' names. Each event is counted in one
+//! place, beside its log line.
+
+use prometheus_client::encoding::{EncodeLabelSet, EncodeLabelValue};
+use prometheus_client::metrics::counter::Counter;
+use prometheus_client::metrics::family::Family;
+use prometheus_client::metrics::gauge::Gauge;
+use prometheus_client::metrics::histogram::Histogram;
+use prometheus_client::registry::{Registry, Unit};
+
+/// Labels of everything that belongs to one component.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+pub struct ComponentLabels {
+    /// The component's id.
+    pub component: String,
+}
+
+/// Labels of an invocation's end.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+pub struct OutcomeLabels {
+    /// The component's id.
+    pub component: String,
+    /// How it ended.
+    pub outcome: &'static str,
+}
+
+/// Labels of what was done with a message.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+pub struct SettlementLabels {
+    /// The component's id.
+    pub component: String,
+    /// What was done.
+    pub settlement: SettlementLabel,
+}
+
+/// What was done with a message.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, EncodeLabelValue)]
+#[allow(missing_docs, reason = "the names are the label's values")]
+pub enum SettlementLabel {
+    Deleted,
+    Left,
+    Retried,
+    DeadLettered,
+    /// The reason could not be attached, or there is no dead-letter queue:
+    /// redrive decides.
+    DeadLetterRefused,
+    /// The queue no longer knew the receipt: the message comes, or came, again.
+    Expired,
+    /// The queue did not answer until the lease ran out.
+    Failed,
+}
+
+/// Labels of a state of a queue.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+pub struct QueueLabels {
+    /// The queue's name.
+    pub queue: String,
+    /// `visible`, `in_flight` or `delayed`.
+    pub state: &'static str,
+}
+
+/// Every metric of the process.
+pub struct Metrics {
+    registry: Registry,
+    /// Invocations by component and outcome.
+    pub invocations: Family<OutcomeLabels, Counter>,
+    /// Seconds from a fresh sandbox to its end.
+    pub invocation_seconds: Family<ComponentLabels, Histogram>,
+    /// Invocations that run now.
+    pub running: Family<ComponentLabels, Gauge>,
+    /// Messages received.
+    pub received: Family<ComponentLabels, Counter>,
+    /// Receive calls that failed.
+    pub receive_errors: Family<ComponentLabels, Counter>,
+    /// Messages settled, by what was done.
+    pub settled: Family<SettlementLabels, Counter>,
+    /// Leases that were extended.
+    pub heartbeats: Family<ComponentLabels, Counter>,
+    /// Single failed entries of batch calls that were tried again.
+    pub entry_retries: Family<ComponentLabels, Counter>,
+    /// Messages of embedded queues.
+    pub queue_messages: Family<QueueLabels, Gauge>,
+}
+
+/// From a tenth of a millisecond to two minutes.
+const SECONDS: [f64; 14] = [
+    0.0001, 0.0005, 0.001, 0.005, 0.01, 0.05, 0.1, 0.25, 0.5, 1.0, 5.0, 15.0, 30.0, 120.0,
+];
+
+impl Metrics {
+    /// All metrics at zero.
+    pub fn new() -> Self {
+        let mut registry = Registry::with_prefix("gristmill");
+        let metrics = Self {
+            invocations: Family::default(),
+            invocation_seconds: Family::new_with_constructor(|| Histogram::new(SECONDS)),
+            running: Family::default(),
+            received: Family::default(),
+            receive_errors: Family::default(),
+            settled: Family::default(),
+            heartbeats: Family::default(),
+            entry_retries: Family::default(),
+            queue_messages: Family::default(),
+            registry: Registry::default(),
+        };
+        let r = &mut registry;
+        r.register(
+            "invocations",
+            "Invocations by outcome",
+            metrics.invocations.clone(),
+        );
+        r.register_with_unit(
+            "invocation_duration",
+            "Time from a fresh sandbox to its end",
+            Unit::Seconds,
+            metrics.invocation_seconds.clone(),
+        );
+        r.register(
+            "invocations_running",
+            "Invocations that run now",
+            metrics.running.clone(),
+        );
+        r.register(
+            "messages_received",
+            "Messages received",
+            metrics.received.clone(),
+        );
+        r.register(
+            "receive_errors",
+            "Receive calls that failed",
+            metrics.receive_errors.clone(),
+        );
+        r.register(
+            "messages_settled",
+            "Messages by what was done",
+            metrics.settled.clone(),
+        );
+        r.register(
+            "lease_heartbeats",
+            "Leases that were extended",
+            metrics.heartbeats.clone(),
+        );
+        r.register(
+            "batch_entry_retries",
+            "Batch entries tried again",
+            metrics.entry_retries.clone(),
+        );
+        r.register(
+            "queue_messages",
+            "Messages of embedded queues",
+            metrics.queue_messages.clone(),
+        );
+        Self {
+            registry,
+            ..metrics
+        }
+    }
+
+    /// The text that Prometheus scrapes.
+    pub fn encode(&self) -> Result<String, std::fmt::Error> {
+        let mut text = String::new();
+        prometheus_client::encoding::text::encode(&mut text, &self.registry)?;
+        Ok(text)
+    }
+}
+
+impl Default for Metrics {
+    fn default() -> Self {
+        Self::new()
+    }
+}

@@ -1,0 +1,32 @@
+//! The one place that writes to stdout and stderr for people and tools. Logs go
+//! to stderr by `tracing`; stdout carries only what was asked for.
+
+#![allow(
+    clippy::print_stdout,
+    clippy::print_stderr,
+    reason = "this is the printer"
+)]
+
+use std::fmt::Display;
+use std::io::Write;
+
+/// A line on stdout, flushed at once: tools wait for it through a pipe.
+pub fn line(text: impl Display) {
+    let mut out = std::io::stdout().lock();
+    // Nobody reads any more: that is no reason to stop serving.
+    let _ = writeln!(out, "{text}").and_then(|()| out.flush());
+}
+
+/// An error with its causes on stderr.
+pub fn error(error: &anyhow::Error) {
+    eprintln!("error: {error}");
+    let mut said = error.to_string();
+    for cause in error.chain().skip(1) {
+        let text = cause.to_string();
+        // Many errors repeat their source in their own text.
+        if !said.contains(&text) {
+            eprintln!("  caused by: {text}");
+            said = text;
+        }
+    }
+}

@@ -1,0 +1,183 @@
+//! From the command line to an application: finds the manifest, the runtime
+//! configuration, the variables and the state folder.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+
+use crate::app::{App, AppError, Selection, queue_urls};
+use crate::cli::{self, ProjectArgs};
+use crate::embedded_origin::{self, EMBEDDED_ORIGIN};
+use crate::manifest::{Manifest, ManifestError};
+use crate::names::StoreLabel;
+use crate::runtime_config::{RuntimeConfig, RuntimeConfigError};
+use crate::settings::{DotenvError, Environment};
+use crate::stores::{OpenStoresError, Stores, embedded_path};
+use crate::variables::{Provider, VariableError, Variables};
+
+/// Why there is no application to run.
+#[derive(Debug, thiserror::Error)]
+pub enum ProjectError {
+    /// The manifest.
+    #[error(transparent)]
+    Manifest(#[from] ManifestError),
+    /// The runtime configuration.
+    #[error(transparent)]
+    RuntimeConfig(#[from] RuntimeConfigError),
+    /// The `.env` file.
+    #[error(transparent)]
+    Dotenv(#[from] DotenvError),
+    /// A variable.
+    #[error(transparent)]
+    Variable(#[from] VariableError),
+    /// The application itself.
+    #[error(transparent)]
+    App(#[from] AppError),
+    /// A store.
+    #[error(transparent)]
+    Stores(#[from] OpenStoresError),
+    /// A setting in the environment.
+    #[error("environment variable `{name}`: {reason}")]
+    Setting {
+        /// Which.
+        name: &'static str,
+        /// What is wrong.
+        reason: String,
+    },
+}
+
+/// A manifest with everything that belongs to it.
+pub struct Project {
+    manifest: Manifest,
+    base_dir: PathBuf,
+    /// Where embedded stores and queues live.
+    pub state_dir: PathBuf,
+    /// Bytes of memory for one sandbox.
+    pub max_memory: usize,
+    runtime_config: Option<RuntimeConfig>,
+    variables: Variables,
+    selection: Selection,
+}
+
+impl Project {
+    /// Reads all the files and resolves the variables.
+    pub fn load(args: ProjectArgs, environment: &Environment) -> Result<Self, ProjectError> {
+        let path = if args.from.is_dir() {
+            args.from.join("spin.toml")
+        } else {
+            args.from
+        };
+        let manifest = Manifest::load(&path)?;
+        let base_dir = path.parent().filter(|dir| !dir.as_os_str().is_empty());
+        let base_dir = base_dir.unwrap_or(Path::new(".")).to_owned();
+
+        let runtime_config_file = args
+            .runtime_config_file
+            .or_else(|| environment.get("RUNTIME_CONFIG_FILE").map(PathBuf::from));
+        let runtime_config = runtime_config_file
+            .as_deref()
+            .map(RuntimeConfig::load)
+            .transpose()?;
+        let configured = runtime_config.as_ref();
+
+        let mut providers = match configured {
+            Some(config) => config.providers(environment)?,
+            None => Vec::new(),
+        };
+        providers.push(Provider::Environment {
+            prefix: "SPIN_VARIABLE".to_owned(),
+            environment: environment.clone().with_dotenv(&base_dir.join(".env"))?,
+        });
+        let given: BTreeMap<_, _> = args.variables.into_iter().collect();
+        let variables = Variables::resolve(&manifest.variables, given, &providers)?;
+
+        let max_memory = match (args.max_instance_memory, environment.get(MEMORY_SETTING)) {
+            (Some(bytes), _) => bytes,
+            (None, Some(text)) => {
+                cli::parse_memory(text).map_err(|reason| ProjectError::Setting {
+                    name: MEMORY_SETTING,
+                    reason,
+                })?
+            }
+            (None, None) => configured
+                .and_then(|config| config.max_instance_memory)
+                .unwrap_or(cli::default_memory()),
+        };
+        let state_dir = args
+            .state_dir
+            .or_else(|| configured.and_then(|config| config.state_dir.clone()))
+            .unwrap_or_else(|| base_dir.join(".spin"));
+        let selection = Selection {
+            triggers: args.triggers,
+            components: args.components,
+        };
+        Ok(Self {
+            manifest,
+            base_dir,
+            state_dir,
+            max_memory,
+            runtime_config,
+            variables,
+            selection,
+        })
+    }
+
+    /// Whether anything in the application names the embedded queue.
+    pub fn wants_embedded_queue(&self) -> Result<bool, ProjectError> {
+        let by_trigger = queue_urls(&self.manifest, &self.variables)?
+            .iter()
+            .any(|url| embedded_origin::mentions(url.as_str()));
+        Ok(by_trigger || self.variables.mention(EMBEDDED_ORIGIN))
+    }
+
+    /// The application, with the embedded queue's origin replaced by the one
+    /// where it really listens, if it does.
+    pub fn app(&self, embedded: Option<&str>) -> Result<App, ProjectError> {
+        let origin = embedded.unwrap_or(EMBEDDED_ORIGIN);
+        Ok(App::resolve(
+            &self.manifest,
+            &self.base_dir,
+            &self.variables,
+            &self.selection,
+            origin,
+        )?)
+    }
+
+    /// Opens the stores that the components of `app` are granted.
+    pub fn open_stores(&self, app: &App) -> Result<Stores, ProjectError> {
+        let defined = match &self.runtime_config {
+            Some(config) => Some(config.key_value_files()?),
+            None => None,
+        };
+        let mut files: BTreeMap<StoreLabel, PathBuf> = BTreeMap::new();
+        for component in app.components.values() {
+            for label in &component.stores {
+                let path = match defined.as_ref().map(|defined| defined.get(label)) {
+                    Some(Some(path)) => path.clone(),
+                    // Spin: `default` is always defined.
+                    Some(None) if label.as_str() != "default" => {
+                        return Err(OpenStoresError::Undefined {
+                            component: component.id.to_string(),
+                            label: label.clone(),
+                        }
+                        .into());
+                    }
+                    Some(None) | None => embedded_path(&self.state_dir, label),
+                };
+                files.insert(label.clone(), path);
+            }
+        }
+        Ok(Stores::open(files)?)
+    }
+
+    /// Where machine code is kept.
+    pub fn cache_dir(&self) -> PathBuf {
+        self.state_dir.join("gristmill-cache")
+    }
+
+    /// Where the embedded queue keeps its messages.
+    pub fn queue_dir(&self) -> PathBuf {
+        self.state_dir.join("queue")
+    }
+}
+
+const MEMORY_SETTING: &str = "SPIN_MAX_INSTANCE_MEMORY";

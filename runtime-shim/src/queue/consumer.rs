@@ -1,0 +1,420 @@
+//! The queue trigger: receives messages, hands each to its component in a
+//! sandbox of its own, and settles it by the outcome.
+
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+use prometheus_client::metrics::counter::Counter;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::task::JoinSet;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+
+use super::lease::{Lease, Lost, default_timeout};
+use super::message::Received;
+use super::settle::{Action, Settled, Settler};
+use super::source::{DeadLetterError, QueueSource, SourceError};
+use crate::app::QueueTrigger;
+use crate::invoker::{Invoker, MessageAction, Outcome};
+use crate::metrics::{ComponentLabels, Metrics, SettlementLabel, SettlementLabels};
+
+/// The longest long poll. SQS API Reference, `ReceiveMessage`.
+const LONG_POLL: Duration = Duration::from_secs(20);
+/// Receive calls under way at once, while every one comes back full.
+const MAX_POLLERS: usize = 16;
+const FIRST_RETRY: Duration = Duration::from_millis(100);
+const LONGEST_RETRY: Duration = Duration::from_secs(10);
+/// A guest error that begins so is not retried.
+const REJECT: &str = "reject:";
+
+/// Whether a queue answers, for `/readyz`.
+#[derive(Debug)]
+pub struct QueueHealth {
+    queue: String,
+    failing: Mutex<Option<String>>,
+}
+
+impl QueueHealth {
+    /// Assumed healthy.
+    pub fn new(queue: &str) -> Self {
+        Self {
+            queue: queue.to_owned(),
+            failing: Mutex::new(None),
+        }
+    }
+
+    /// What stands in the way of receiving.
+    pub fn obstacle(&self) -> Option<String> {
+        let failing = self.failing.lock().unwrap_or_else(PoisonError::into_inner);
+        failing
+            .as_ref()
+            .map(|error| format!("queue `{}`: {error}", self.queue))
+    }
+
+    fn set(&self, error: Option<String>) {
+        *self.failing.lock().unwrap_or_else(PoisonError::into_inner) = error;
+    }
+}
+
+/// One consumer of one queue.
+pub struct Consumer {
+    trigger: QueueTrigger,
+    source: Arc<QueueSource>,
+    invoker: Arc<Invoker>,
+    health: Arc<QueueHealth>,
+    visibility: Duration,
+    timeout: Duration,
+    counters: Counters,
+}
+
+struct Counters {
+    received: Counter,
+    receive_errors: Counter,
+    heartbeats: Counter,
+    entry_retries: Counter,
+    settled: prometheus_client::metrics::family::Family<SettlementLabels, Counter>,
+}
+
+/// What a running consumer shares with its tasks.
+struct Running {
+    consumer: Consumer,
+    permits: Arc<Semaphore>,
+    settler: Settler,
+    messages: TaskTracker,
+    stop: CancellationToken,
+}
+
+impl Consumer {
+    /// A consumer of `source` for `trigger`.
+    pub fn new(
+        trigger: QueueTrigger,
+        source: Arc<QueueSource>,
+        invoker: Arc<Invoker>,
+        metrics: &Metrics,
+    ) -> Self {
+        let visibility = source.visibility();
+        let timeout = trigger
+            .timeout
+            .unwrap_or_else(|| default_timeout(visibility));
+        let labels = ComponentLabels {
+            component: trigger.component.to_string(),
+        };
+        Self {
+            health: Arc::new(QueueHealth::new(source.name())),
+            counters: Counters {
+                received: metrics.received.get_or_create_owned(&labels),
+                receive_errors: metrics.receive_errors.get_or_create_owned(&labels),
+                heartbeats: metrics.heartbeats.get_or_create_owned(&labels),
+                entry_retries: metrics.entry_retries.get_or_create_owned(&labels),
+                settled: metrics.settled.clone(),
+            },
+            trigger,
+            source,
+            invoker,
+            visibility,
+            timeout,
+        }
+    }
+
+    /// Whether its queue answers.
+    pub fn health(&self) -> Arc<QueueHealth> {
+        Arc::clone(&self.health)
+    }
+
+    /// Consumes until `stop`, then finishes what was received.
+    pub async fn run(self, stop: CancellationToken) {
+        let settler = Settler::start(
+            Arc::clone(&self.source),
+            self.counters.entry_retries.clone(),
+        );
+        let running = Arc::new(Running {
+            permits: Arc::new(Semaphore::new(self.trigger.max_concurrency as usize)),
+            settler,
+            messages: TaskTracker::new(),
+            stop,
+            consumer: self,
+        });
+        running.poll().await;
+        running.messages.close();
+        running.messages.wait().await;
+        if let Some(running) = Arc::into_inner(running) {
+            running.settler.finish().await;
+        }
+    }
+}
+
+impl Running {
+    /// One poller asks all the time. While polls come back full, more join it;
+    /// one that comes back empty ends, unless it is the first.
+    async fn poll(self: &Arc<Self>) {
+        let max_pollers = self
+            .permits
+            .available_permits()
+            .div_ceil(10)
+            .min(MAX_POLLERS);
+        let mut pollers = JoinSet::new();
+        pollers.spawn(Arc::clone(self).poll_once(true));
+        let mut retry = FIRST_RETRY;
+        while let Some(polled) = pollers.join_next().await {
+            if self.stop.is_cancelled() {
+                continue;
+            }
+            match polled {
+                Ok(Ok(Polled::Full)) => {
+                    retry = FIRST_RETRY;
+                    if pollers.len() + 2 <= max_pollers {
+                        pollers.spawn(Arc::clone(self).poll_once(false));
+                    }
+                    pollers.spawn(Arc::clone(self).poll_once(pollers.is_empty()));
+                }
+                Ok(Ok(Polled::Some)) => {
+                    retry = FIRST_RETRY;
+                    if pollers.is_empty() {
+                        pollers.spawn(Arc::clone(self).poll_once(true));
+                    }
+                }
+                Ok(Err(error)) => {
+                    self.consumer.counters.receive_errors.inc();
+                    self.consumer.health.set(Some(error.to_string()));
+                    tracing::warn!(
+                        queue = self.consumer.source.name(),
+                        "cannot receive: {error}"
+                    );
+                    if pollers.is_empty() {
+                        self.pause(retry).await;
+                        retry = (retry * 2).min(LONGEST_RETRY);
+                        pollers.spawn(Arc::clone(self).poll_once(true));
+                    }
+                }
+                Err(error) => {
+                    tracing::error!("a poller ended unexpectedly: {error}");
+                    pollers.spawn(Arc::clone(self).poll_once(true));
+                }
+            }
+        }
+    }
+
+    async fn pause(&self, retry: Duration) {
+        let jittered = retry.mul_f64(0.5 + fastrand::f64() / 2.0);
+        tokio::select! {
+            () = tokio::time::sleep(jittered) => {}
+            () = self.stop.cancelled() => {}
+        }
+    }
+
+    /// Takes permits, then receives no more messages than it has permits for.
+    async fn poll_once(self: Arc<Self>, patient: bool) -> Result<Polled, SourceError> {
+        let Some(mut permits) = self.take_permits().await else {
+            return Ok(Polled::Some);
+        };
+        let wait = if patient { LONG_POLL } else { Duration::ZERO };
+        let max = permits.num_permits() as u16;
+        let receive = self
+            .consumer
+            .source
+            .receive(max, wait, self.consumer.visibility);
+        let cut = async {
+            self.stop.cancelled().await;
+            tokio::time::sleep(self.consumer.source.receive_grace()).await;
+        };
+        let received = tokio::select! {
+            biased;
+            received = receive => received?,
+            () = cut => return Ok(Polled::Some),
+        };
+        self.consumer.health.set(None);
+        self.consumer
+            .counters
+            .received
+            .inc_by(received.len() as u64);
+        let full = received.len() == usize::from(max);
+        for message in received {
+            // One permit each; a queue that gives more than was asked for is
+            // served all the same, one after the other.
+            let permit = match permits.split(1) {
+                Some(permit) => permit,
+                None => match Arc::clone(&self.permits).acquire_owned().await {
+                    Ok(permit) => permit,
+                    Err(_) => break,
+                },
+            };
+            let running = Arc::clone(&self);
+            self.messages.spawn(async move {
+                running.handle(message).await;
+                drop(permit);
+            });
+        }
+        Ok(if full { Polled::Full } else { Polled::Some })
+    }
+
+    /// As many permits as one receive can use. Waits for a few at once, so that
+    /// a busy consumer does not fetch its messages one by one.
+    async fn take_permits(&self) -> Option<OwnedSemaphorePermit> {
+        let most = u32::from(self.consumer.trigger.max_messages)
+            .min(self.consumer.trigger.max_concurrency);
+        let least = most.min((self.consumer.trigger.max_concurrency / 4).max(1));
+        let acquire = Arc::clone(&self.permits).acquire_many_owned(least);
+        let mut permits = tokio::select! {
+            biased;
+            () = self.stop.cancelled() => return None,
+            permits = acquire => permits.ok()?,
+        };
+        let spare = self
+            .permits
+            .available_permits()
+            .min((most - least) as usize) as u32;
+        if spare > 0
+            && let Ok(more) = Arc::clone(&self.permits).try_acquire_many_owned(spare)
+        {
+            permits.merge(more);
+        }
+        Some(permits)
+    }
+
+    async fn handle(&self, received: Received) {
+        let Consumer {
+            trigger,
+            source,
+            invoker,
+            visibility,
+            timeout,
+            counters,
+            ..
+        } = &self.consumer;
+        let message = received.for_component(trigger);
+        let lease = Lease::new(source, &received.receipt, received.at, *visibility);
+        let invocation = invoker.queue_message(&trigger.component, &message, *timeout);
+        // The heartbeat is part of this future: it ends with the invocation,
+        // whatever way that ends.
+        let outcome = tokio::select! {
+            biased;
+            outcome = invocation => Ok(outcome),
+            lost = lease.keep(&counters.heartbeats) => Err(lost),
+        };
+        let settlement = match outcome {
+            Ok(outcome) => self.settle(&received, outcome, lease.end()).await,
+            Err(Lost) => {
+                tracing::warn!(
+                    component = %trigger.component, message = received.id,
+                    "the lease was lost and the component stopped: the message comes again"
+                );
+                SettlementLabel::Expired
+            }
+        };
+        self.count(settlement);
+    }
+
+    fn count(&self, settlement: SettlementLabel) {
+        let component = self.consumer.trigger.component.to_string();
+        let labels = SettlementLabels {
+            component,
+            settlement,
+        };
+        self.consumer.counters.settled.get_or_create(&labels).inc();
+    }
+
+    async fn settle(
+        &self,
+        received: &Received,
+        outcome: Outcome<MessageAction>,
+        until: Instant,
+    ) -> SettlementLabel {
+        let reason = match outcome {
+            Outcome::Completed(MessageAction::Delete) => {
+                return self.apply(received, Action::Delete, until).await;
+            }
+            Outcome::Completed(MessageAction::Leave) => return SettlementLabel::Left,
+            Outcome::GuestError(reason) => match reason.strip_prefix(REJECT) {
+                Some(reason) => return self.reject(received, reason.trim(), until).await,
+                None => format!("error: {reason}"),
+            },
+            Outcome::Trap(reason) => format!("trap: {reason}"),
+            Outcome::TimedOut(limit) => format!("no answer within {} s", limit.as_secs_f64()),
+            Outcome::Overloaded => "no sandbox was free".to_owned(),
+        };
+        let delay = self
+            .consumer
+            .trigger
+            .backoff
+            .delay(received.receive_count, fastrand::f64());
+        tracing::warn!(
+            component = %self.consumer.trigger.component, message = received.id,
+            receive_count = received.receive_count, retry_in_secs = delay.as_secs(),
+            "message failed: {reason}"
+        );
+        self.apply(received, Action::Hide(delay), until).await
+    }
+
+    async fn apply(&self, received: &Received, action: Action, until: Instant) -> SettlementLabel {
+        match self.settler.settle(&received.receipt, action, until).await {
+            Settled::Done if action == Action::Delete => SettlementLabel::Deleted,
+            Settled::Done => SettlementLabel::Retried,
+            Settled::Expired => {
+                tracing::warn!(
+                    message = received.id,
+                    "the receipt expired before it was settled"
+                );
+                SettlementLabel::Expired
+            }
+            Settled::GaveUp => {
+                tracing::error!(
+                    queue = self.consumer.source.name(),
+                    message = received.id,
+                    "could not settle the message before its lease ran out: it comes again"
+                );
+                SettlementLabel::Failed
+            }
+        }
+    }
+
+    /// Sends the message to the dead-letter queue with the reason, then removes
+    /// it. Where that can't be done, the queue's redrive policy decides.
+    async fn reject(&self, received: &Received, reason: &str, until: Instant) -> SettlementLabel {
+        let component = &self.consumer.trigger.component;
+        let note = serde_json::json!({
+            "component": component.as_str(),
+            "outcome": "rejected",
+            "error": reason,
+            "receive_count": received.receive_count,
+            "first_received_at": received.system("ApproximateFirstReceiveTimestamp"),
+        });
+        tracing::warn!(
+            %component, message = received.id, receive_count = received.receive_count,
+            "message rejected: {reason}"
+        );
+        match self
+            .consumer
+            .source
+            .dead_letter(received, &note.to_string())
+            .await
+        {
+            Ok(()) => match self.apply(received, Action::Delete, until).await {
+                SettlementLabel::Deleted => SettlementLabel::DeadLettered,
+                other => other,
+            },
+            Err(error) => {
+                let level_reason = match &error {
+                    DeadLetterError::Send(_) => "could not be sent",
+                    DeadLetterError::NoQueue | DeadLetterError::DoesNotFit => "is left to redrive",
+                };
+                tracing::warn!(message = received.id, "dead letter {level_reason}: {error}");
+                let delay = self
+                    .consumer
+                    .trigger
+                    .backoff
+                    .delay(received.receive_count, fastrand::f64());
+                match self.apply(received, Action::Hide(delay), until).await {
+                    SettlementLabel::Retried => SettlementLabel::DeadLetterRefused,
+                    other => other,
+                }
+            }
+        }
+    }
+}
+
+enum Polled {
+    /// As many messages as were asked for: there are likely more.
+    Full,
+    /// Fewer.
+    Some,
+}

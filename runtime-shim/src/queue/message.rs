@@ -1,0 +1,116 @@
+//! A received message, as every queue gives it, and what a component sees of it.
+
+use std::time::Instant;
+
+use crate::app::QueueTrigger;
+use crate::invoker::{Message, MessageAttribute, MessageAttributeValue};
+
+/// Identifies one receive of a message; a later receive has another.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct Receipt(pub String);
+
+/// One custom attribute.
+#[derive(Clone, Debug, PartialEq)]
+pub struct CustomAttribute {
+    /// Its name.
+    pub name: String,
+    /// Its SQS data type.
+    pub data_type: String,
+    /// Its value.
+    pub value: AttributeValue,
+}
+
+/// The value of a custom attribute.
+#[derive(Clone, Debug, PartialEq)]
+pub enum AttributeValue {
+    /// Types `String` and `Number`.
+    Text(String),
+    /// Type `Binary`.
+    Binary(Vec<u8>),
+}
+
+/// One received message.
+#[derive(Clone, Debug)]
+pub struct Received {
+    /// The queue's id for it.
+    pub id: String,
+    /// What deletes it, or changes its visibility.
+    pub receipt: Receipt,
+    /// Its text.
+    pub body: String,
+    /// System attributes.
+    pub system: Vec<(String, String)>,
+    /// Custom attributes.
+    pub custom: Vec<CustomAttribute>,
+    /// How often it has been received, this time included.
+    pub receive_count: u32,
+    /// When this receive happened: the lease counts from here.
+    pub at: Instant,
+}
+
+impl Received {
+    /// A system attribute.
+    pub fn system(&self, name: &str) -> Option<&str> {
+        self.system
+            .iter()
+            .find(|(n, _)| n == name)
+            .map(|(_, value)| value.as_str())
+    }
+
+    /// The message that the component of `trigger` gets: with the attributes
+    /// that the trigger asks for, system attributes first, as on stock Spin.
+    pub fn for_component(&self, trigger: &QueueTrigger) -> Message {
+        let system = self
+            .system
+            .iter()
+            .filter(|(name, _)| asked_for(&trigger.system_attributes, name))
+            .map(|(name, value)| MessageAttribute {
+                name: name.clone(),
+                data_type: None,
+                value: MessageAttributeValue::Str(value.clone()),
+            });
+        let custom = self
+            .custom
+            .iter()
+            .filter(|attribute| asked_for(&trigger.message_attributes, &attribute.name))
+            .map(|attribute| MessageAttribute {
+                name: attribute.name.clone(),
+                data_type: Some(attribute.data_type.clone()),
+                value: match &attribute.value {
+                    AttributeValue::Text(text) => MessageAttributeValue::Str(text.clone()),
+                    AttributeValue::Binary(bytes) => MessageAttributeValue::Binary(bytes.clone()),
+                },
+            });
+        Message {
+            id: Some(self.id.clone()),
+            message_attributes: system.chain(custom).collect(),
+            body: Some(self.body.clone()),
+        }
+    }
+}
+
+/// `All`, `.*`, `prefix.*` or a name. SQS API Reference, `ReceiveMessage`.
+fn asked_for(patterns: &[String], name: &str) -> bool {
+    patterns.iter().any(|pattern| match pattern.as_str() {
+        "All" | ".*" => true,
+        pattern => match pattern.strip_suffix(".*") {
+            Some(prefix) => name.starts_with(prefix),
+            None => pattern == name,
+        },
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::asked_for;
+
+    #[test]
+    fn attribute_names_match_as_in_sqs() {
+        let patterns = |list: &[&str]| list.iter().map(|s| (*s).to_owned()).collect::<Vec<_>>();
+        assert!(asked_for(&patterns(&["All"]), "x"));
+        assert!(asked_for(&patterns(&["trace.*"]), "trace.id"));
+        assert!(asked_for(&patterns(&["a", "b"]), "b"));
+        assert!(!asked_for(&patterns(&["a", "trace.*"]), "b"));
+        assert!(!asked_for(&[], "b"));
+    }
+}

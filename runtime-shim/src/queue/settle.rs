@@ -1,0 +1,195 @@
+//! Settling: deletes and visibility changes, coalesced into batches, with
+//! single failed entries tried again until the lease runs out.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use tokio::sync::{mpsc, oneshot};
+use tokio::task::{JoinHandle, JoinSet};
+
+use super::message::Receipt;
+use super::source::{EntryOutcome, QueueSource, SourceError};
+use prometheus_client::metrics::counter::Counter;
+
+/// Entries of one batch call. SQS API Reference, `DeleteMessageBatch`.
+const BATCH: usize = 10;
+/// Batch calls under way at once.
+const LANES: usize = 16;
+/// How long a batch that is not full waits for company while another is under
+/// way. A lone message does not wait at all.
+const LINGER: Duration = Duration::from_millis(5);
+/// Requests that may wait; more make their senders wait.
+const WAITING: usize = 1024;
+const FIRST_RETRY: Duration = Duration::from_millis(50);
+const LONGEST_RETRY: Duration = Duration::from_secs(5);
+
+/// What to do with a received message.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Action {
+    /// Remove it.
+    Delete,
+    /// Hide it for so long from now.
+    Hide(Duration),
+}
+
+/// How that went.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Settled {
+    /// Done.
+    Done,
+    /// The queue no longer knows the receipt.
+    Expired,
+    /// The lease ran out before the queue answered.
+    GaveUp,
+}
+
+struct Request {
+    receipt: Receipt,
+    action: Action,
+    /// Trying longer is pointless: the message is visible again.
+    until: Instant,
+    reply: oneshot::Sender<Settled>,
+}
+
+/// Takes requests to settle and answers each.
+pub struct Settler {
+    requests: mpsc::Sender<Request>,
+    worker: JoinHandle<()>,
+}
+
+impl Settler {
+    /// Starts settling on `source`; `retries` counts entries tried again.
+    pub fn start(source: Arc<QueueSource>, retries: Counter) -> Self {
+        let (requests, waiting) = mpsc::channel(WAITING);
+        let worker = tokio::spawn(run(source, waiting, retries));
+        Self { requests, worker }
+    }
+
+    /// Settles one message; returns when the queue confirmed it.
+    pub async fn settle(&self, receipt: &Receipt, action: Action, until: Instant) -> Settled {
+        let (reply, answer) = oneshot::channel();
+        let request = Request {
+            receipt: receipt.clone(),
+            action,
+            until,
+            reply,
+        };
+        if self.requests.send(request).await.is_err() {
+            return Settled::GaveUp;
+        }
+        answer.await.unwrap_or(Settled::GaveUp)
+    }
+
+    /// Waits for every request to be answered.
+    pub async fn finish(self) {
+        drop(self.requests);
+        if let Err(error) = self.worker.await {
+            tracing::error!("settling ended unexpectedly: {error}");
+        }
+    }
+}
+
+async fn run(source: Arc<QueueSource>, mut waiting: mpsc::Receiver<Request>, retries: Counter) {
+    let mut lanes = JoinSet::new();
+    while let Some(first) = waiting.recv().await {
+        let batch = gather(first, &mut waiting, &mut lanes).await;
+        while lanes.len() >= LANES {
+            lanes.join_next().await;
+        }
+        lanes.spawn(settle_batch(Arc::clone(&source), batch, retries.clone()));
+    }
+    while lanes.join_next().await.is_some() {}
+}
+
+/// Fills a batch with what waits, and lingers only while other batches are
+/// under way.
+async fn gather(
+    first: Request,
+    waiting: &mut mpsc::Receiver<Request>,
+    lanes: &mut JoinSet<()>,
+) -> Vec<Request> {
+    let mut batch = vec![first];
+    let linger = tokio::time::sleep(LINGER);
+    tokio::pin!(linger);
+    while batch.len() < BATCH {
+        if let Ok(request) = waiting.try_recv() {
+            batch.push(request);
+            continue;
+        }
+        if lanes.is_empty() {
+            break;
+        }
+        tokio::select! {
+            request = waiting.recv() => match request {
+                Some(request) => batch.push(request),
+                None => break,
+            },
+            _ = lanes.join_next() => break,
+            () = &mut linger => break,
+        }
+    }
+    batch
+}
+
+async fn settle_batch(source: Arc<QueueSource>, batch: Vec<Request>, retries: Counter) {
+    let (deletes, hides): (Vec<_>, Vec<_>) = batch
+        .into_iter()
+        .partition(|request| request.action == Action::Delete);
+    tokio::join!(
+        settle_alike(&source, deletes, &retries),
+        settle_alike(&source, hides, &retries),
+    );
+}
+
+/// Settles requests of one kind; entries that fail are tried again by
+/// themselves, with growing pauses.
+async fn settle_alike(source: &QueueSource, mut pending: Vec<Request>, retries: &Counter) {
+    let mut pause = FIRST_RETRY;
+    while !pending.is_empty() {
+        let outcomes = call(source, &pending).await.unwrap_or_else(|error| {
+            tracing::warn!(
+                queue = source.name(),
+                "settling failed, trying again: {error}"
+            );
+            vec![EntryOutcome::Failed; pending.len()]
+        });
+        let mut failed = Vec::new();
+        for (request, outcome) in pending.into_iter().zip(outcomes) {
+            let settled = match outcome {
+                EntryOutcome::Done => Settled::Done,
+                EntryOutcome::Expired => Settled::Expired,
+                EntryOutcome::Failed if Instant::now() + pause >= request.until => Settled::GaveUp,
+                EntryOutcome::Failed => {
+                    retries.inc();
+                    failed.push(request);
+                    continue;
+                }
+            };
+            // The one who asked may have been cancelled.
+            let _ = request.reply.send(settled);
+        }
+        pending = failed;
+        if !pending.is_empty() {
+            tokio::time::sleep(pause.mul_f64(0.5 + fastrand::f64() / 2.0)).await;
+            pause = (pause * 2).min(LONGEST_RETRY);
+        }
+    }
+}
+
+async fn call(
+    source: &QueueSource,
+    requests: &[Request],
+) -> Result<Vec<EntryOutcome>, SourceError> {
+    let receipts = requests.iter().map(|request| &request.receipt);
+    match requests.first().map(|request| request.action) {
+        None => Ok(Vec::new()),
+        Some(Action::Delete) => source.delete(receipts.collect()).await,
+        Some(Action::Hide(_)) => {
+            let entries = requests.iter().filter_map(|request| match request.action {
+                Action::Hide(delay) => Some((&request.receipt, delay)),
+                Action::Delete => None,
+            });
+            source.change_visibility(entries.collect()).await
+        }
+    }
+}

@@ -1,0 +1,202 @@
+//! One queue, whoever serves it: receive, delete, change visibility, and send
+//! to its dead-letter queue.
+
+use std::time::Duration;
+
+use super::embedded::{EmbeddedQueue, EmbeddedSource};
+use super::message::{Receipt, Received};
+use super::sqs::{AwsSettings, SqsSource};
+use crate::app::QueueUrl;
+use crate::embedded_origin::EMBEDDED_ORIGIN;
+
+/// A call to the queue that failed as a whole.
+#[derive(Clone, Debug, thiserror::Error)]
+#[error("{0}")]
+pub struct SourceError(pub String);
+
+/// How one entry of a batch call went.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum EntryOutcome {
+    /// Done.
+    Done,
+    /// The receipt is no longer known: trying again is pointless.
+    Expired,
+    /// Not done; trying again may help.
+    Failed,
+}
+
+/// Why a message could not be sent to its dead-letter queue.
+#[derive(Debug, thiserror::Error)]
+pub enum DeadLetterError {
+    /// The queue has no redrive policy.
+    #[error("the queue has no dead-letter queue")]
+    NoQueue,
+    /// Ten attributes, or 1 MiB, are taken up already.
+    #[error("the reason does not fit beside the message's own attributes")]
+    DoesNotFit,
+    /// The call failed.
+    #[error(transparent)]
+    Send(#[from] SourceError),
+}
+
+/// Why a queue cannot be consumed.
+#[derive(Debug, thiserror::Error)]
+#[error("cannot consume queue `{url}`: {reason}")]
+pub struct ConnectError {
+    /// The queue.
+    pub url: String,
+    /// What went wrong.
+    pub reason: String,
+}
+
+/// The attribute that carries the reason of an explicit dead letter.
+pub(super) const REASON_ATTRIBUTE: &str = "gristmill.reason";
+/// Attributes of one message. SQS: message metadata.
+pub(super) const MAX_ATTRIBUTES: usize = 10;
+/// Bytes of a message, attributes included. SQS: quotas.
+pub(super) const MAX_MESSAGE_BYTES: usize = 1024 * 1024;
+
+/// Whether `note` can be attached to `message`.
+pub(super) fn note_fits(message: &Received, note: &str) -> bool {
+    use super::message::AttributeValue;
+    let attributes: usize = message
+        .custom
+        .iter()
+        .map(|attribute| {
+            let value = match &attribute.value {
+                AttributeValue::Text(text) => text.len(),
+                AttributeValue::Binary(bytes) => bytes.len(),
+            };
+            attribute.name.len() + attribute.data_type.len() + value
+        })
+        .sum();
+    let note = REASON_ATTRIBUTE.len() + "String".len() + note.len();
+    message.custom.len() < MAX_ATTRIBUTES
+        && message.body.len() + attributes + note <= MAX_MESSAGE_BYTES
+}
+
+/// What the queue itself says of its messages.
+#[derive(Clone, Debug)]
+pub(super) struct QueueFacts {
+    pub(super) name: String,
+    /// How long a received message stays hidden.
+    pub(super) visibility: Duration,
+    /// Where messages go that are received too often.
+    pub(super) dead_letter: Option<String>,
+}
+
+/// A queue to consume.
+pub enum QueueSource {
+    /// Served in this process.
+    Embedded(EmbeddedSource),
+    /// Served by somebody who speaks SQS.
+    Sqs(SqsSource),
+}
+
+impl QueueSource {
+    /// Finds the queue at `url`: in `embedded`, if it is served there.
+    pub async fn connect(
+        url: &QueueUrl,
+        embedded: Option<&EmbeddedQueue>,
+        aws: &AwsSettings,
+    ) -> Result<Self, ConnectError> {
+        match embedded.filter(|embedded| embedded.origin() == url.origin()) {
+            Some(embedded) => Ok(Self::Embedded(embedded.source(url).await?)),
+            None => {
+                // Another process serves the embedded queue there.
+                let anonymous = url.origin() == EMBEDDED_ORIGIN;
+                Ok(Self::Sqs(SqsSource::connect(url, aws, anonymous).await?))
+            }
+        }
+    }
+
+    fn facts(&self) -> &QueueFacts {
+        match self {
+            Self::Embedded(source) => source.facts(),
+            Self::Sqs(source) => source.facts(),
+        }
+    }
+
+    /// The queue's name.
+    pub fn name(&self) -> &str {
+        &self.facts().name
+    }
+
+    /// How long a received message stays hidden: its lease.
+    pub fn visibility(&self) -> Duration {
+        self.facts().visibility
+    }
+
+    /// How long a receive call goes on after the intake stopped. Cutting a call
+    /// to a remote queue may leave messages hidden that nobody has.
+    pub(super) fn receive_grace(&self) -> Duration {
+        match self {
+            Self::Embedded(_) => Duration::ZERO,
+            Self::Sqs(_) => Duration::from_secs(1),
+        }
+    }
+
+    /// Up to `max` messages, hidden for `visibility`; waits up to `wait` for the first.
+    pub(super) async fn receive(
+        &self,
+        max: u16,
+        wait: Duration,
+        visibility: Duration,
+    ) -> Result<Vec<Received>, SourceError> {
+        match self {
+            Self::Embedded(source) => source.receive(max, wait, visibility).await,
+            Self::Sqs(source) => source.receive(max, wait, visibility).await,
+        }
+    }
+
+    /// Removes up to ten messages; an outcome for each, in order.
+    pub(super) async fn delete(
+        &self,
+        receipts: Vec<&Receipt>,
+    ) -> Result<Vec<EntryOutcome>, SourceError> {
+        match self {
+            Self::Embedded(source) => source.delete(receipts).await,
+            Self::Sqs(source) => source.delete(receipts).await,
+        }
+    }
+
+    /// Hides up to ten messages for so long from now; an outcome for each, in order.
+    pub(super) async fn change_visibility(
+        &self,
+        entries: Vec<(&Receipt, Duration)>,
+    ) -> Result<Vec<EntryOutcome>, SourceError> {
+        match self {
+            Self::Embedded(source) => source.change_visibility(entries).await,
+            Self::Sqs(source) => source.change_visibility(entries).await,
+        }
+    }
+
+    /// Sends a copy of `message` to the dead-letter queue, with `note` as its reason.
+    pub(super) async fn dead_letter(
+        &self,
+        message: &Received,
+        note: &str,
+    ) -> Result<(), DeadLetterError> {
+        let Some(target) = &self.facts().dead_letter else {
+            return Err(DeadLetterError::NoQueue);
+        };
+        if !note_fits(message, note) {
+            return Err(DeadLetterError::DoesNotFit);
+        }
+        match self {
+            Self::Embedded(source) => source.send_copy(target, message, note).await?,
+            Self::Sqs(source) => source.send_copy(target, message, note).await?,
+        }
+        Ok(())
+    }
+}
+
+/// The name of the queue in an ARN, `arn:aws:sqs:region:account:name`.
+pub(super) fn dead_letter_name(redrive_policy: &str) -> Option<String> {
+    let policy: serde_json::Value = serde_json::from_str(redrive_policy).ok()?;
+    let arn = policy.get("deadLetterTargetArn")?.as_str()?;
+    arn.rsplit(':')
+        .next()
+        .filter(|name| !name.is_empty())
+        .map(str::to_owned)
+}

@@ -1,0 +1,397 @@
+//! A queue behind the SQS API, by the official client: AWS itself, or any
+//! endpoint that speaks it.
+
+use std::time::{Duration, Instant};
+
+use aws_config::retry::RetryConfig;
+use aws_config::timeout::TimeoutConfig;
+use aws_config::{BehaviorVersion, Region};
+use aws_sdk_sqs::Client;
+use aws_sdk_sqs::config::Credentials;
+use aws_sdk_sqs::error::{DisplayErrorContext, ProvideErrorMetadata, SdkError};
+use aws_sdk_sqs::primitives::Blob;
+use aws_sdk_sqs::types::{
+    BatchResultErrorEntry, ChangeMessageVisibilityBatchRequestEntry,
+    DeleteMessageBatchRequestEntry, Message, MessageAttributeValue, MessageSystemAttributeName,
+    MessageSystemAttributeNameForSends, MessageSystemAttributeValue, QueueAttributeName,
+};
+use aws_smithy_http_client::{Builder, tls};
+
+use super::message::{AttributeValue, CustomAttribute, Receipt, Received};
+use super::source::{
+    ConnectError, EntryOutcome, QueueFacts, REASON_ATTRIBUTE, SourceError, dead_letter_name,
+};
+use crate::app::QueueUrl;
+use crate::settings::Environment;
+
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
+/// Above the longest long poll.
+const ATTEMPT_TIMEOUT: Duration = Duration::from_secs(25);
+/// Where neither the URL nor the environment names a region. Only signatures
+/// depend on it, and endpoints other than AWS take any.
+const DEFAULT_REGION: &str = "us-east-1";
+/// A queue may hide nothing; a consumer needs a lease to work under.
+const LEAST_VISIBILITY: Duration = Duration::from_secs(1);
+
+/// What the environment says about AWS.
+#[derive(Clone, Debug, Default)]
+pub struct AwsSettings {
+    /// `AWS_REGION`
+    pub region: Option<String>,
+}
+
+impl AwsSettings {
+    /// Reads what the client must not look up by itself.
+    pub fn from_environment(environment: &Environment) -> Self {
+        let region = environment
+            .get("AWS_REGION")
+            .or(environment.get("AWS_DEFAULT_REGION"));
+        Self {
+            region: region.map(str::to_owned),
+        }
+    }
+}
+
+/// One queue.
+pub struct SqsSource {
+    client: Client,
+    url: String,
+    facts: QueueFacts,
+    dead_letter_url: Option<String>,
+}
+
+impl SqsSource {
+    /// Asks the queue for its attributes. `anonymous` endpoints take any
+    /// credentials, so the credential chain is not asked for them.
+    pub(super) async fn connect(
+        url: &QueueUrl,
+        settings: &AwsSettings,
+        anonymous: bool,
+    ) -> Result<Self, ConnectError> {
+        let fail = |reason: String| ConnectError {
+            url: url.to_string(),
+            reason,
+        };
+        let client = client(url, settings, anonymous).await;
+        let answer = client
+            .get_queue_attributes()
+            .queue_url(url.as_str())
+            .attribute_names(QueueAttributeName::VisibilityTimeout)
+            .attribute_names(QueueAttributeName::RedrivePolicy)
+            .send()
+            .await
+            .map_err(|error| fail(explain(&error)))?;
+        let attribute = |name| answer.attributes().and_then(|map| map.get(&name));
+        let visibility = attribute(QueueAttributeName::VisibilityTimeout)
+            .and_then(|secs| secs.parse().ok())
+            .map_or(LEAST_VISIBILITY, Duration::from_secs)
+            .max(LEAST_VISIBILITY);
+        let dead_letter =
+            attribute(QueueAttributeName::RedrivePolicy).and_then(|p| dead_letter_name(p));
+        let dead_letter_url = match &dead_letter {
+            None => None,
+            Some(name) => {
+                let answer = client.get_queue_url().queue_name(name).send().await;
+                let answer = answer.map_err(|error| {
+                    fail(format!(
+                        "its dead-letter queue `{name}`: {}",
+                        explain(&error)
+                    ))
+                })?;
+                answer.queue_url().map(str::to_owned)
+            }
+        };
+        let facts = QueueFacts {
+            name: url.name().to_owned(),
+            visibility,
+            dead_letter,
+        };
+        Ok(Self {
+            client,
+            url: url.to_string(),
+            facts,
+            dead_letter_url,
+        })
+    }
+
+    pub(super) fn facts(&self) -> &QueueFacts {
+        &self.facts
+    }
+
+    pub(super) async fn receive(
+        &self,
+        max: u16,
+        wait: Duration,
+        visibility: Duration,
+    ) -> Result<Vec<Received>, SourceError> {
+        let answer = self
+            .client
+            .receive_message()
+            .queue_url(&self.url)
+            .max_number_of_messages(max.into())
+            .wait_time_seconds(wait.as_secs() as i32)
+            .visibility_timeout(visibility.as_secs() as i32)
+            .message_system_attribute_names(MessageSystemAttributeName::All)
+            .message_attribute_names("All")
+            .send()
+            .await
+            .map_err(|error| SourceError(explain(&error)))?;
+        let at = Instant::now();
+        Ok(answer
+            .messages
+            .unwrap_or_default()
+            .into_iter()
+            .filter_map(|message| received(message, at))
+            .collect())
+    }
+
+    pub(super) async fn delete(
+        &self,
+        receipts: Vec<&Receipt>,
+    ) -> Result<Vec<EntryOutcome>, SourceError> {
+        let count = receipts.len();
+        let entries = receipts.iter().enumerate().filter_map(|(index, receipt)| {
+            DeleteMessageBatchRequestEntry::builder()
+                .id(index.to_string())
+                .receipt_handle(&receipt.0)
+                .build()
+                .ok()
+        });
+        let answer = self
+            .client
+            .delete_message_batch()
+            .queue_url(&self.url)
+            .set_entries(Some(entries.collect()))
+            .send()
+            .await
+            .map_err(|error| SourceError(explain(&error)))?;
+        Ok(outcomes(
+            count,
+            answer.successful().iter().map(|entry| entry.id()),
+            answer.failed(),
+        ))
+    }
+
+    pub(super) async fn change_visibility(
+        &self,
+        changes: Vec<(&Receipt, Duration)>,
+    ) -> Result<Vec<EntryOutcome>, SourceError> {
+        let count = changes.len();
+        let entries = changes
+            .iter()
+            .enumerate()
+            .filter_map(|(index, (receipt, delay))| {
+                ChangeMessageVisibilityBatchRequestEntry::builder()
+                    .id(index.to_string())
+                    .receipt_handle(&receipt.0)
+                    .visibility_timeout(delay.as_secs() as i32)
+                    .build()
+                    .ok()
+            });
+        let answer = self
+            .client
+            .change_message_visibility_batch()
+            .queue_url(&self.url)
+            .set_entries(Some(entries.collect()))
+            .send()
+            .await
+            .map_err(|error| SourceError(explain(&error)))?;
+        Ok(outcomes(
+            count,
+            answer.successful().iter().map(|entry| entry.id()),
+            answer.failed(),
+        ))
+    }
+
+    pub(super) async fn send_copy(
+        &self,
+        target: &str,
+        message: &Received,
+        note: &str,
+    ) -> Result<(), SourceError> {
+        let Some(url) = &self.dead_letter_url else {
+            return Err(SourceError(format!(
+                "dead-letter queue `{target}` has no URL"
+            )));
+        };
+        let text = |value: &str, data_type: &str| {
+            MessageAttributeValue::builder()
+                .data_type(data_type)
+                .string_value(value)
+                .build()
+        };
+        let malformed = |error: aws_sdk_sqs::error::BuildError| SourceError(error.to_string());
+        let mut call = self
+            .client
+            .send_message()
+            .queue_url(url)
+            .message_body(&message.body)
+            .message_attributes(REASON_ATTRIBUTE, text(note, "String").map_err(malformed)?);
+        for attribute in &message.custom {
+            let value = match &attribute.value {
+                AttributeValue::Text(value) => text(value, &attribute.data_type),
+                AttributeValue::Binary(bytes) => MessageAttributeValue::builder()
+                    .data_type(&attribute.data_type)
+                    .binary_value(Blob::new(bytes.clone()))
+                    .build(),
+            };
+            call = call.message_attributes(&attribute.name, value.map_err(malformed)?);
+        }
+        if let Some(header) = message.system("AWSTraceHeader") {
+            let value = MessageSystemAttributeValue::builder()
+                .data_type("String")
+                .string_value(header)
+                .build()
+                .map_err(malformed)?;
+            let name = MessageSystemAttributeNameForSends::AwsTraceHeader;
+            call = call.message_system_attributes(name, value);
+        }
+        call.send()
+            .await
+            .map_err(|error| SourceError(explain(&error)))?;
+        Ok(())
+    }
+}
+
+async fn client(url: &QueueUrl, settings: &AwsSettings, anonymous: bool) -> Client {
+    let region = url
+        .aws_region()
+        .or(settings.region.as_deref())
+        .unwrap_or(DEFAULT_REGION);
+    let timeouts = TimeoutConfig::builder()
+        .connect_timeout(CONNECT_TIMEOUT)
+        .operation_attempt_timeout(ATTEMPT_TIMEOUT)
+        .build();
+    let http = Builder::new()
+        .tls_provider(tls::Provider::Rustls(
+            tls::rustls_provider::CryptoMode::Ring,
+        ))
+        .build_https();
+    // A region is always given, so that nobody is asked for one.
+    let mut loader = aws_config::defaults(BehaviorVersion::latest())
+        .region(Region::new(region.to_owned()))
+        .timeout_config(timeouts)
+        // The consumer has retries of its own, with pauses that suit them.
+        .retry_config(RetryConfig::standard().with_max_attempts(2))
+        .http_client(http);
+    if anonymous {
+        loader =
+            loader.credentials_provider(Credentials::new("local", "local", None, None, "embedded"));
+    }
+    if url.aws_region().is_none() {
+        loader = loader.endpoint_url(url.origin());
+    }
+    Client::new(&loader.load().await)
+}
+
+/// One line: the service's own words where there are any.
+fn explain<E, R>(error: &SdkError<E, R>) -> String
+where
+    E: ProvideErrorMetadata + std::error::Error + 'static,
+    R: std::fmt::Debug,
+{
+    match error.as_service_error() {
+        Some(service) => {
+            let code = service.code().unwrap_or("unknown error");
+            match service.message() {
+                Some(message) => format!("{code}: {message}"),
+                None => code.to_owned(),
+            }
+        }
+        None => DisplayErrorContext(error).to_string(),
+    }
+}
+
+/// None where the queue left out what every message has.
+fn received(message: Message, at: Instant) -> Option<Received> {
+    let system: Vec<(String, String)> = message
+        .attributes
+        .unwrap_or_default()
+        .into_iter()
+        .map(|(name, value)| (name.as_str().to_owned(), value))
+        .collect();
+    let receive_count = system
+        .iter()
+        .find(|(name, _)| name == MessageSystemAttributeName::ApproximateReceiveCount.as_str())
+        .and_then(|(_, count)| count.parse().ok())
+        .unwrap_or(1);
+    let custom = message
+        .message_attributes
+        .unwrap_or_default()
+        .into_iter()
+        .map(|(name, value)| CustomAttribute {
+            name,
+            data_type: value.data_type,
+            value: match (value.string_value, value.binary_value) {
+                (None, Some(bytes)) => AttributeValue::Binary(bytes.into_inner()),
+                (text, _) => AttributeValue::Text(text.unwrap_or_default()),
+            },
+        });
+    Some(Received {
+        id: message.message_id?,
+        receipt: Receipt(message.receipt_handle?),
+        body: message.body.unwrap_or_default(),
+        system,
+        custom: custom.collect(),
+        receive_count,
+        at,
+    })
+}
+
+/// Puts the answer's entries in the order of the request. An entry that the
+/// answer forgot counts as failed.
+fn outcomes<'a>(
+    count: usize,
+    done: impl Iterator<Item = &'a str>,
+    failed: &[BatchResultErrorEntry],
+) -> Vec<EntryOutcome> {
+    let mut outcomes = vec![EntryOutcome::Failed; count];
+    let mut set = |id: &str, outcome| {
+        if let Some(slot) = id
+            .parse::<usize>()
+            .ok()
+            .and_then(|index| outcomes.get_mut(index))
+        {
+            *slot = outcome;
+        }
+    };
+    for id in done {
+        set(id, EntryOutcome::Done);
+    }
+    for entry in failed.iter().filter(|entry| entry.sender_fault()) {
+        // The caller's mistake: the handle is not, or no longer, valid.
+        set(entry.id(), EntryOutcome::Expired);
+    }
+    outcomes
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn each_entry_gets_its_own_outcome() {
+        let failed = |id: &str, sender_fault| {
+            BatchResultErrorEntry::builder()
+                .id(id)
+                .code("X")
+                .sender_fault(sender_fault)
+                .build()
+                .expect("complete")
+        };
+        let outcomes = outcomes(
+            4,
+            ["2"].into_iter(),
+            &[failed("0", true), failed("1", false)],
+        );
+        assert_eq!(
+            outcomes,
+            [
+                EntryOutcome::Expired,
+                EntryOutcome::Failed,
+                EntryOutcome::Done,
+                EntryOutcome::Failed
+            ]
+        );
+    }
+}

@@ -1,0 +1,212 @@
+//! `runtime-config.toml`: which backend stands behind which label, and further
+//! sources of variables. Keys as in Spin; the same file serves both hosts.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+
+use serde::Deserialize;
+
+use crate::names::{StoreLabel, VariableName};
+use crate::settings::{DotenvError, Environment};
+use crate::variables::Provider;
+
+/// The parsed file.
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct RuntimeConfig {
+    /// Where state lives, unless `--state-dir` says otherwise.
+    pub state_dir: Option<PathBuf>,
+    #[serde(default, rename = "log_dir")]
+    _log_dir: Option<PathBuf>,
+    /// Bytes of memory for one sandbox.
+    pub max_instance_memory: Option<usize>,
+    /// `[key_value_store.<label>]`.
+    #[serde(default, rename = "key_value_store")]
+    key_value_stores: BTreeMap<StoreLabel, toml::Table>,
+    #[serde(default, rename = "sqlite_database")]
+    _sqlite_databases: BTreeMap<String, toml::Table>,
+    #[serde(default, rename = "variables_provider")]
+    providers: Vec<toml::Table>,
+    #[serde(default, rename = "outbound_http")]
+    _outbound_http: Option<toml::Table>,
+    #[serde(default, rename = "outbound_networking")]
+    _outbound_networking: Option<toml::Table>,
+    /// Relative key-value paths resolve against the folder of the file.
+    #[serde(skip)]
+    base_dir: PathBuf,
+}
+
+#[derive(Deserialize)]
+#[serde(tag = "type", rename_all = "snake_case")]
+enum KeyValueBackend {
+    Spin { path: Option<PathBuf> },
+}
+
+#[derive(Deserialize)]
+#[serde(tag = "type", rename_all = "snake_case", deny_unknown_fields)]
+enum ProviderConfig {
+    Static {
+        values: BTreeMap<VariableName, String>,
+    },
+    Env {
+        prefix: Option<String>,
+        dotenv_path: Option<PathBuf>,
+    },
+}
+
+/// Why the file cannot be used.
+#[derive(Debug, thiserror::Error)]
+pub enum RuntimeConfigError {
+    /// Not there or not readable.
+    #[error("cannot read runtime configuration `{}`: {source}", path.display())]
+    Read {
+        /// The file.
+        path: PathBuf,
+        /// What the system said.
+        source: std::io::Error,
+    },
+    /// Not TOML, or an unknown key.
+    #[error("runtime configuration `{}` is malformed: {message}", path.display())]
+    Parse {
+        /// The file.
+        path: PathBuf,
+        /// Line, column and reason.
+        message: String,
+    },
+    /// A store with a backend that this version does not have.
+    #[error("`[key_value_store.{label}]`: {reason}")]
+    Store {
+        /// The label.
+        label: StoreLabel,
+        /// What is wrong.
+        reason: String,
+    },
+    /// A provider that this version does not have.
+    #[error("`[[variables_provider]]` number {number}: {reason}")]
+    Provider {
+        /// Counted from 1.
+        number: usize,
+        /// What is wrong.
+        reason: String,
+    },
+    /// Its `.env` file.
+    #[error(transparent)]
+    Dotenv(#[from] DotenvError),
+}
+
+impl RuntimeConfig {
+    /// Reads the file at `path`.
+    pub fn load(path: &Path) -> Result<Self, RuntimeConfigError> {
+        let text = std::fs::read_to_string(path).map_err(|source| RuntimeConfigError::Read {
+            path: path.to_owned(),
+            source,
+        })?;
+        let mut config: Self =
+            toml::from_str(&text).map_err(|error| RuntimeConfigError::Parse {
+                path: path.to_owned(),
+                message: error.to_string().trim_end().to_owned(),
+            })?;
+        config.base_dir = path.parent().map(Path::to_owned).unwrap_or_default();
+        Ok(config)
+    }
+
+    /// The SQLite file behind each label that the file defines.
+    pub fn key_value_files(&self) -> Result<BTreeMap<StoreLabel, PathBuf>, RuntimeConfigError> {
+        let mut files = BTreeMap::new();
+        for (label, table) in &self.key_value_stores {
+            let fail = |reason: String| RuntimeConfigError::Store {
+                label: label.clone(),
+                reason,
+            };
+            let backend = table
+                .clone()
+                .try_into()
+                .map_err(|error: toml::de::Error| fail(error.message().to_owned()))?;
+            let KeyValueBackend::Spin { path } = backend;
+            let path = path.ok_or_else(|| {
+                fail("`path` is missing: a store in memory would forget everything".to_owned())
+            })?;
+            files.insert(label.clone(), self.base_dir.join(path));
+        }
+        Ok(files)
+    }
+
+    /// The variable providers, in the order of the file.
+    pub fn providers(
+        &self,
+        environment: &Environment,
+    ) -> Result<Vec<Provider>, RuntimeConfigError> {
+        let mut providers = Vec::new();
+        for (index, table) in self.providers.iter().enumerate() {
+            let config = table.clone().try_into().map_err(|error: toml::de::Error| {
+                RuntimeConfigError::Provider {
+                    number: index + 1,
+                    reason: error.message().to_owned(),
+                }
+            })?;
+            providers.push(match config {
+                ProviderConfig::Static { values } => Provider::Static(values),
+                ProviderConfig::Env {
+                    prefix,
+                    dotenv_path,
+                } => {
+                    let mut environment = environment.clone();
+                    if let Some(path) = dotenv_path {
+                        environment = environment.with_dotenv(&path)?;
+                    }
+                    Provider::Environment {
+                        prefix: prefix.unwrap_or_else(|| "SPIN_VARIABLE".to_owned()),
+                        environment,
+                    }
+                }
+            });
+        }
+        Ok(providers)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn load(text: &str) -> Result<BTreeMap<StoreLabel, PathBuf>, RuntimeConfigError> {
+        let dir = tempfile::tempdir().expect("a temporary folder");
+        let path = dir.path().join("runtime-config.toml");
+        std::fs::write(&path, text).expect("write");
+        RuntimeConfig::load(&path)?.key_value_files()
+    }
+
+    #[test]
+    fn names_the_label_and_the_reason() {
+        for (text, expected) in [
+            (
+                "[key_value_store.a]\ntype = \"etcd\"\n",
+                "unknown variant `etcd`",
+            ),
+            (
+                "[key_value_store.a]\ntype = \"spin\"\n",
+                "[key_value_store.a]`: `path` is missing",
+            ),
+            (
+                "[key_value_store.a]\npath = \"x\"\n",
+                "missing field `type`",
+            ),
+            ("[keyvalue.a]\n", "unknown field `keyvalue`"),
+        ] {
+            let error = load(text).expect_err(text).to_string();
+            assert!(error.contains(expected), "`{expected}` not in `{error}`");
+        }
+    }
+
+    #[test]
+    fn relative_paths_start_at_the_file() {
+        let files =
+            load("[key_value_store.a]\ntype = \"spin\"\npath = \"s/a.db\"\n").expect("valid");
+        let path = files.values().next().expect("one store");
+        assert!(
+            path.is_absolute() && path.ends_with("s/a.db"),
+            "{}",
+            path.display()
+        );
+    }
+}

@@ -1,0 +1,216 @@
+//! `gristmill up`: the composition root. Everything is opened and bound before
+//! anything runs, so that nothing starts which would fail later.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::{Context, bail};
+use tokio::net::TcpListener;
+use tokio::task::JoinSet;
+use tokio_util::sync::CancellationToken;
+
+use crate::admin::{Admin, Readiness};
+use crate::cli::UpArgs;
+use crate::drain::{Drain, StopSignals};
+use crate::embedded_origin::origin_of;
+use crate::http::server;
+use crate::invoker::{Invoker, InvokerOptions};
+use crate::metrics::Metrics;
+use crate::printer;
+use crate::project::Project;
+use crate::queue::{AwsSettings, Consumer, EmbeddedQueue, QueueSource};
+use crate::settings::Environment;
+
+/// What is left of the grace period for closing what others still use.
+const CLOSING: Duration = Duration::from_secs(3);
+
+/// Runs the application until a signal stops it.
+pub async fn run(args: UpArgs, environment: &Environment) -> anyhow::Result<()> {
+    let mut signals = StopSignals::listen().context("cannot listen for signals")?;
+    let project = Project::load(args.project, environment)?;
+    let serve_queue = !args.no_local_queue && project.wants_embedded_queue()?;
+    let embedded = if serve_queue {
+        Some(EmbeddedQueue::open(&project.queue_dir(), args.queue_listen).await?)
+    } else {
+        None
+    };
+    let app = project.app(embedded.as_ref().map(EmbeddedQueue::origin))?;
+    if let Some(embedded) = &embedded {
+        for name in &app.embedded_queues {
+            embedded.ensure(name).await?;
+        }
+    }
+    let stores = project.open_stores(&app)?;
+    let http_listener = match app.http_components.is_empty() {
+        true => None,
+        false => Some(bind(args.listen, "--listen").await?),
+    };
+    let admin_listener = bind(args.admin_listen, "--admin-listen").await?;
+
+    let metrics = Arc::new(Metrics::new());
+    let queues = app.queues.clone();
+    let options = InvokerOptions {
+        max_memory: project.max_memory,
+        cache_dir: Some(project.cache_dir()),
+        http_deadline: args.request_timeout,
+    };
+    let loading = {
+        let (stores, metrics) = (stores.clone(), Arc::clone(&metrics));
+        move || Invoker::load(app, &stores, options, &metrics)
+    };
+    let invoker = tokio::task::spawn_blocking(loading)
+        .await
+        .context("loading was cut off")??;
+    let invoker = Arc::new(invoker);
+    let aws = AwsSettings::from_environment(environment);
+    let mut consumers = Vec::new();
+    for trigger in queues {
+        let source = QueueSource::connect(&trigger.queue_url, embedded.as_ref(), &aws).await?;
+        consumers.push(Consumer::new(
+            trigger,
+            Arc::new(source),
+            Arc::clone(&invoker),
+            &metrics,
+        ));
+    }
+
+    if let Some(listener) = &http_listener {
+        printer::line(format_args!(
+            "Serving {}",
+            origin_of(listener.local_addr()?)
+        ));
+    }
+    if let Some(embedded) = &embedded {
+        printer::line(format_args!("Queue {}", embedded.origin()));
+    }
+    printer::line(format_args!(
+        "Admin {}",
+        origin_of(admin_listener.local_addr()?)
+    ));
+
+    let readiness = Readiness::starting(stores, consumers.iter().map(Consumer::health).collect());
+    let admin = Arc::new(Admin {
+        readiness,
+        metrics,
+        embedded: embedded.clone(),
+    });
+    let services = Services::start(&invoker, http_listener, consumers);
+    let support = Support::start(Arc::clone(&admin), admin_listener, embedded);
+    admin.readiness.set_running();
+    printer::line("Ready");
+
+    services
+        .run_until_stopped(&mut signals, &admin, &invoker, args.grace_period.0)
+        .await?;
+    support.stop().await
+}
+
+async fn bind(address: SocketAddr, flag: &str) -> anyhow::Result<TcpListener> {
+    TcpListener::bind(address)
+        .await
+        .with_context(|| format!("cannot listen on {address}: choose another address with {flag}"))
+}
+
+/// What does the application's work, and is drained when the process stops.
+struct Services {
+    drain: Drain,
+    tasks: JoinSet<()>,
+}
+
+impl Services {
+    fn start(invoker: &Arc<Invoker>, http: Option<TcpListener>, consumers: Vec<Consumer>) -> Self {
+        let drain = Drain::default();
+        let mut tasks = JoinSet::new();
+        if let Some(listener) = http {
+            let invoker = Arc::clone(invoker);
+            let handler = move |request, peer| server::answer(Arc::clone(&invoker), request, peer);
+            tasks.spawn(server::serve(listener, drain.intake().clone(), handler));
+        }
+        for consumer in consumers {
+            tasks.spawn(consumer.run(drain.intake().clone()));
+        }
+        Self { drain, tasks }
+    }
+
+    async fn run_until_stopped(
+        mut self,
+        signals: &mut StopSignals,
+        admin: &Admin,
+        invoker: &Invoker,
+        grace: Duration,
+    ) -> anyhow::Result<()> {
+        let signal = tokio::select! {
+            signal = signals.next() => signal,
+            ended = self.tasks.join_next() => match ended {
+                Some(Err(error)) => bail!("a trigger ended unexpectedly: {error}"),
+                _ => bail!("a trigger ended unexpectedly"),
+            },
+        };
+        tracing::info!(
+            "{signal}: finishing what is under way, for up to {} s",
+            grace.as_secs()
+        );
+        admin.readiness.set_draining();
+        self.drain.begin();
+        let finish = async {
+            while let Some(ended) = self.tasks.join_next().await {
+                if let Err(error) = ended {
+                    tracing::error!("a trigger ended unexpectedly: {error}");
+                }
+            }
+            invoker.drained().await;
+        };
+        tokio::select! {
+            () = finish => {
+                tracing::info!("all work is finished");
+                Ok(())
+            }
+            () = tokio::time::sleep(grace.saturating_sub(CLOSING).max(grace / 2)) => {
+                bail!(
+                    "the grace period is over and work was cut off: its messages come again \
+                     when their leases end"
+                )
+            }
+            signal = signals.next() => bail!("a second signal ({signal}) cut work off"),
+        }
+    }
+}
+
+/// What the services lean on, and what stops after them: work that drains still
+/// sends to the embedded queue, and is still watched on the admin port.
+struct Support {
+    stop: CancellationToken,
+    tasks: JoinSet<()>,
+    embedded: Option<EmbeddedQueue>,
+}
+
+impl Support {
+    fn start(admin: Arc<Admin>, listener: TcpListener, embedded: Option<EmbeddedQueue>) -> Self {
+        let stop = CancellationToken::new();
+        let mut tasks = JoinSet::new();
+        let handler = move |request, _peer| Arc::clone(&admin).answer(request);
+        tasks.spawn(server::serve(listener, stop.clone(), handler));
+        if let Some(embedded) = embedded.clone() {
+            let stop = stop.clone();
+            tasks.spawn(async move { embedded.serve(stop).await });
+        }
+        Self {
+            stop,
+            tasks,
+            embedded,
+        }
+    }
+
+    async fn stop(mut self) -> anyhow::Result<()> {
+        self.stop.cancel();
+        let ended = async { while self.tasks.join_next().await.is_some() {} };
+        if tokio::time::timeout(CLOSING, ended).await.is_err() {
+            tracing::warn!("connections were cut off");
+        }
+        if let Some(embedded) = self.embedded {
+            embedded.close().await;
+        }
+        Ok(())
+    }
+}
