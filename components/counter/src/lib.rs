@@ -1,6 +1,13 @@
 //! The `counter` component: `GET /counter/:id` increments and returns the count,
 //! `GET /counter/:id/value` only reads it. This file connects the routes to the
 //! host; it decides nothing.
+#![cfg_attr(
+    not(target_family = "wasm"),
+    allow(
+        dead_code,
+        reason = "only the component calls the logic; natively it is only tested"
+    )
+)]
 
 mod routes;
 
