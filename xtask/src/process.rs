@@ -11,7 +11,7 @@ use std::sync::{Mutex, PoisonError};
 use std::thread;
 use std::time::Duration;
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, anyhow};
 use nix::sys::signal::{Signal, killpg};
 use nix::unistd::Pid;
 
@@ -40,13 +40,14 @@ impl Captured {
     pub(crate) fn success(self) -> Result<String> {
         match self.outcome {
             Ok(()) => Ok(self.stdout),
+            // No `Failure` any more: what is run quietly is a means, not a verdict.
             Err(failure) => {
                 let said = tail(if self.stderr.trim().is_empty() {
                     &self.stdout
                 } else {
                     &self.stderr
                 });
-                Err(failure).with_context(|| said)
+                Err(anyhow!("{said}: {failure}"))
             }
         }
     }

@@ -103,11 +103,6 @@ impl Workspace {
             .collect()
     }
 
-    /// Whether the workspace has a package of this name.
-    pub(crate) fn has_package(&self, name: &str) -> bool {
-        self.packages.iter().any(|package| package.name == name)
-    }
-
     /// The native host.
     pub(crate) fn gristmill(&self) -> PathBuf {
         self.target_dir.join("release").join("gristmill")

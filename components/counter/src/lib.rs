@@ -28,7 +28,7 @@ mod component {
     const LABEL: &str = "counters";
 
     /// `wasi:keyvalue` has what Spin's own interface lacks: an atomic increment.
-    #[allow(missing_docs, clippy::pedantic, reason = "generated")]
+    #[allow(missing_docs, clippy::all, clippy::pedantic, reason = "generated")]
     mod bindings {
         wit_bindgen::generate!({
             path: "../../wit/wasi-keyvalue.wit",

@@ -38,7 +38,7 @@ mod component {
         Error, Message as Received, MessageAction, MessageAttributeValue,
     };
 
-    #[allow(missing_docs, clippy::pedantic, reason = "generated")]
+    #[allow(missing_docs, clippy::all, clippy::pedantic, reason = "generated")]
     mod bindings {
         wit_bindgen::generate!({ path: "../../wit/spin-sqs.wit", world: "spin-sqs" });
     }
