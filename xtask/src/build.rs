@@ -12,7 +12,7 @@ use crate::workspace::{WASM_TARGET, Workspace};
 use crate::{printer, process};
 
 /// A first build on two slow cores takes about twenty.
-const LIMIT: Duration = Duration::from_secs(45 * 60);
+const LIMIT: Duration = Duration::from_mins(45);
 
 /// Components and host, all that `up` starts.
 pub(crate) fn everything(workspace: &Workspace) -> Result<()> {

@@ -12,8 +12,6 @@ use crate::wasm_target::{self, Source};
 use crate::workspace::{WASM_TARGET, Workspace};
 use crate::{printer, process};
 
-const MINUTES: u64 = 60;
-
 /// Prepares and runs all checks.
 pub(crate) fn run(workspace: &Workspace) -> Result<()> {
     wasm_target::ensure(workspace, Source::Auto)?;
@@ -28,11 +26,11 @@ pub(crate) fn tasks(workspace: &Workspace, venv: &Venv) -> Vec<Task> {
     let mut typos = Command::new(venv.program("typos"));
     typos.current_dir(&workspace.root);
     let mut tasks = vec![
-        Task::new("formatting", fmt, 2 * MINUTES),
-        Task::new("spelling", typos, 2 * MINUTES),
+        Task::new("formatting", fmt, 2),
+        Task::new("spelling", typos, 2),
     ];
     tasks.extend(dependencies(workspace));
-    tasks.push(Task::new("clippy", clippy_of_host(workspace), 25 * MINUTES));
+    tasks.push(Task::new("clippy", clippy_of_host(workspace), 25));
     tasks.extend(clippy_of_wasm(workspace));
     tasks
 }
@@ -59,7 +57,7 @@ fn clippy_of_wasm(workspace: &Workspace) -> Option<Task> {
         clippy.args(["--package", package]);
     }
     clippy.args(["--", "--deny", "warnings"]);
-    Some(Task::new("clippy of the components", clippy, 10 * MINUTES))
+    Some(Task::new("clippy of the components", clippy, 10))
 }
 
 /// cargo-deny, where it is installed; its database of advisories is on the
@@ -83,16 +81,16 @@ fn dependencies(workspace: &Workspace) -> Vec<Task> {
     let mut tasks = vec![Task::new(
         "dependencies",
         deny(&["bans", "licenses", "sources"]),
-        5 * MINUTES,
+        5,
     )];
     let mut fetch = Command::new("cargo-deny");
     fetch.current_dir(&workspace.root).args(["fetch", "db"]);
-    let fetched = process::capture(&mut fetch, Duration::from_secs(2 * MINUTES));
+    let fetched = process::capture(&mut fetch, Duration::from_mins(2));
     if fetched.is_ok_and(|fetched| fetched.outcome.is_ok()) {
         tasks.push(Task::new(
             "advisories",
             deny(&["--disable-fetch", "advisories"]),
-            5 * MINUTES,
+            5,
         ));
     } else {
         printer::note("advisories are not checked: their database is out of reach");

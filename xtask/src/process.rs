@@ -209,7 +209,7 @@ mod tests {
         command
     }
 
-    const MINUTE: Duration = Duration::from_secs(60);
+    const MINUTE: Duration = Duration::from_mins(1);
 
     #[test]
     fn output_is_captured_and_a_failure_says_what_the_program_said() {

@@ -46,11 +46,11 @@ pub(crate) struct Task {
 }
 
 impl Task {
-    pub(crate) fn new(name: &'static str, command: Command, limit_secs: u64) -> Self {
+    pub(crate) fn new(name: &'static str, command: Command, limit_minutes: u64) -> Self {
         Self {
             name,
             command,
-            limit: Duration::from_secs(limit_secs),
+            limit: Duration::from_mins(limit_minutes),
         }
     }
 }
@@ -198,7 +198,7 @@ fn tests(
     if let Some(venv) = venv {
         cargo.env("GRISTMILL_TEST_PYTHON", venv.python());
     }
-    Task::new(name, cargo, limit_minutes * 60)
+    Task::new(name, cargo, limit_minutes)
 }
 
 /// What each part took and whether it passed.
@@ -252,7 +252,7 @@ mod tests {
     fn shell(script: &str) -> Task {
         let mut command = Command::new("sh");
         command.args(["-c", script]);
-        Task::new("a task", command, 60)
+        Task::new("a task", command, 1)
     }
 
     #[test]
@@ -282,7 +282,7 @@ mod tests {
             "lint                1.5  ok"
         );
         assert_eq!(
-            row("total", Duration::from_secs(3600), ""),
+            row("total", Duration::from_hours(1), ""),
             "total              60.0"
         );
     }

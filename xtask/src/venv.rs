@@ -11,8 +11,8 @@ use anyhow::{Context, Result, bail};
 use crate::workspace::Workspace;
 use crate::{printer, process};
 
-const CREATE_LIMIT: Duration = Duration::from_secs(120);
-const INSTALL_LIMIT: Duration = Duration::from_secs(900);
+const CREATE_LIMIT: Duration = Duration::from_mins(2);
+const INSTALL_LIMIT: Duration = Duration::from_mins(15);
 
 /// Files with `--hash` requirements, relative to the root; those that exist count.
 const REQUIREMENTS: [&str; 2] = [

@@ -19,7 +19,7 @@ use crate::process;
 use crate::workspace::{WASM_TARGET, Workspace};
 
 /// A slow mirror may take minutes for 25 MB, a dead one must not take longer.
-const RUSTUP_LIMIT: Duration = Duration::from_secs(240);
+const RUSTUP_LIMIT: Duration = Duration::from_mins(4);
 
 /// Which ways of installing the target may be tried.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
@@ -88,12 +88,9 @@ impl Sysroot {
     fn of_rustc() -> Result<Self> {
         let rustc = std::env::var_os("RUSTC").unwrap_or_else(|| "rustc".into());
         let ask = |arguments: &[&str]| {
-            process::capture(
-                Command::new(&rustc).args(arguments),
-                Duration::from_secs(60),
-            )?
-            .success()
-            .context("cannot ask `rustc` about itself: is a Rust toolchain installed?")
+            process::capture(Command::new(&rustc).args(arguments), Duration::from_mins(1))?
+                .success()
+                .context("cannot ask `rustc` about itself: is a Rust toolchain installed?")
         };
         let sysroot = ask(&["--print", "sysroot"])?;
         let version = ask(&["-vV"])?;

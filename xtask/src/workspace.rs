@@ -58,7 +58,7 @@ impl Workspace {
             .map_or_else(|| PathBuf::from(env!("CARGO_MANIFEST_DIR")), PathBuf::from);
         let mut command = cargo_in(&manifest_dir);
         command.args(["metadata", "--no-deps", "--format-version", "1"]);
-        let json = process::capture(&mut command, Duration::from_secs(60))?
+        let json = process::capture(&mut command, Duration::from_mins(1))?
             .success()
             .context("cannot read the workspace")?;
         let metadata: Metadata =

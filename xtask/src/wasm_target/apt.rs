@@ -12,9 +12,9 @@ use anyhow::{Context, Result, bail};
 use super::apt_sources::{Archive, parse_deb822, parse_list};
 use crate::process;
 
-const UPDATE_LIMIT: Duration = Duration::from_secs(180);
-const DOWNLOAD_LIMIT: Duration = Duration::from_secs(600);
-const UNPACK_LIMIT: Duration = Duration::from_secs(300);
+const UPDATE_LIMIT: Duration = Duration::from_mins(3);
+const DOWNLOAD_LIMIT: Duration = Duration::from_mins(10);
+const UNPACK_LIMIT: Duration = Duration::from_mins(5);
 
 /// A private apt over the machine's own mirror.
 pub(super) struct Apt {

@@ -13,7 +13,7 @@ use super::{LINKED_OBJECTS, Sysroot, is_rlib_of, remove_dir_if_present};
 use crate::workspace::WASM_TARGET;
 use crate::{printer, process};
 
-const BUILD_LIMIT: Duration = Duration::from_secs(1200);
+const BUILD_LIMIT: Duration = Duration::from_mins(20);
 const BUILT_CRATES: &str = "std,panic_abort,panic_unwind,proc_macro,test";
 /// Its name must not be that of a crate in std's own graph.
 const PROBE: &str = "gristmill-target-probe";
