@@ -188,9 +188,8 @@ fn describe(status: u16, fault: &Fault) -> String {
 
 #[cfg(test)]
 mod tests {
-    use std::time::{Duration, UNIX_EPOCH};
-
     use super::*;
+    use crate::message::from_epoch_millis;
 
     fn queue(token: Option<&str>) -> Queue {
         Queue {
@@ -208,7 +207,7 @@ mod tests {
     }
 
     fn now() -> SystemTime {
-        UNIX_EPOCH + Duration::from_secs(1_767_225_600)
+        from_epoch_millis("1767225600000").unwrap()
     }
 
     fn header<'a>(post: &'a SignedPost, name: &str) -> Option<&'a str> {

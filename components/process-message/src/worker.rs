@@ -43,12 +43,10 @@ pub(crate) fn process(
 
 #[cfg(test)]
 mod tests {
-    use std::time::{Duration, UNIX_EPOCH};
-
     use super::*;
 
     fn now() -> SystemTime {
-        UNIX_EPOCH + Duration::from_secs(1_767_225_600)
+        from_epoch_millis("1767225600000").unwrap()
     }
 
     fn text(stored: &Stored) -> &str {
