@@ -201,6 +201,8 @@ fn display(command: &Command) -> String {
 
 #[cfg(test)]
 mod tests {
+    use std::time::Instant;
+
     use super::*;
 
     fn shell(script: &str) -> Command {
@@ -228,18 +230,13 @@ mod tests {
 
     #[test]
     fn a_program_over_its_limit_is_stopped_with_its_children() {
-        let script = "sleep 600 & echo $!; wait";
-        let stopped = capture(&mut shell(script), Duration::from_millis(300)).unwrap();
+        // The grandchild holds stdout open: `capture` returns before its ten
+        // minutes only because it was ended too.
+        let started = Instant::now();
+        let limit = Duration::from_millis(300);
+        let stopped = capture(&mut shell("sleep 600 & wait"), limit).unwrap();
         assert!(matches!(stopped.outcome, Err(Failure::TimedOut { .. })));
-        // The grandchild held stdout open, so `capture` returned only because it
-        // was gone too; and its id must not answer any more.
-        let grandchild = stopped.stdout.trim().parse().unwrap();
-        let gone = nix::sys::signal::kill(Pid::from_raw(grandchild), None);
-        assert!(gone.is_err() || is_zombie(grandchild));
-    }
-
-    fn is_zombie(pid: i32) -> bool {
-        std::fs::read_to_string(format!("/proc/{pid}/stat")).is_ok_and(|stat| stat.contains(" Z "))
+        assert!(started.elapsed() < Duration::from_mins(5));
     }
 
     #[test]
