@@ -127,13 +127,9 @@ impl Sysroot {
     /// where a read-only sysroot shows.
     fn staging(&self) -> Result<Staging> {
         let path = self.rustlib.join(format!(".{WASM_TARGET}.partial"));
-        remove_dir_if_present(&path)?;
-        fs::create_dir(&path).with_context(|| {
-            format!(
-                "the sysroot {} is not writable by this user",
-                self.rustlib.display()
-            )
-        })?;
+        remove_dir_if_present(&path)
+            .and_then(|()| Ok(fs::create_dir(&path)?))
+            .with_context(|| format!("cannot write to the sysroot {}", self.rustlib.display()))?;
         Ok(Staging { path })
     }
 
