@@ -1,1 +1,110 @@
-fn main(){}
+//! `cargo xtask`: the commands of this repository. This file owns the command
+//! line and the exit code; each command has a file of its own.
+
+mod bench;
+mod build;
+mod lint;
+mod printer;
+mod process;
+mod suites;
+mod up;
+mod venv;
+mod wasm_target;
+mod workspace;
+
+use std::process::ExitCode;
+
+use anyhow::Result;
+use clap::{Parser, Subcommand};
+
+use workspace::Workspace;
+
+/// Builds, runs and tests Gristmill.
+#[derive(Parser)]
+#[command(name = "cargo xtask", bin_name = "cargo xtask", after_help = EXIT_CODES)]
+struct Arguments {
+    #[command(subcommand)]
+    command: Command,
+}
+
+const EXIT_CODES: &str = "\
+Exit codes:
+  0  done
+  1  a build, a check or a test failed
+  2  wrong usage, or the machine lacks something (the message names it)";
+
+#[derive(Subcommand)]
+enum Command {
+    /// Build everything and start it on embedded defaults.
+    ///
+    /// Needs no account and no other server. What follows goes to
+    /// `gristmill up --from spin.toml` as it is, for example
+    /// `cargo xtask up -- --listen 127.0.0.1:8080`.
+    Up {
+        /// Options of `gristmill up`.
+        #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
+        arguments: Vec<String>,
+    },
+    /// Install what the tests need and run them all.
+    ///
+    /// Every suite runs although one fails; a table of their minutes ends it.
+    Test {
+        /// Run only this suite; may be repeated.
+        #[arg(long, value_enum, value_name = "SUITE")]
+        only: Vec<suites::Suite>,
+    },
+    /// Build the components and the native host.
+    ///
+    /// They end up where `spin.toml` expects them and in target/release/gristmill.
+    Build {
+        /// Accepted for habit: there is one build profile, and it is this one.
+        #[arg(long)]
+        release: bool,
+    },
+    /// Check formatting, clippy, spelling and dependencies.
+    Lint,
+    /// Run the benchmarks and print their table.
+    Bench {
+        /// Options of the harness, as in `-- --write docs/benchmarks.md`.
+        #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
+        arguments: Vec<String>,
+    },
+    /// Only prepare this machine: install the Rust target `wasm32-wasip2`.
+    ///
+    /// By rustup where it reaches its server, else from Debian's packages
+    /// `rust-src` and `wasi-libc` through the machine's own apt mirror.
+    Setup {
+        /// Where the target may come from.
+        #[arg(long, value_enum, default_value = "auto")]
+        target_from: wasm_target::Source,
+    },
+}
+
+fn main() -> ExitCode {
+    match run(Arguments::parse()) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            printer::error(&error);
+            ExitCode::from(if is_verdict(&error) { 1 } else { 2 })
+        }
+    }
+}
+
+/// Whether something was built or checked and found wanting, as opposed to not
+/// having been possible at all.
+fn is_verdict(error: &anyhow::Error) -> bool {
+    error.is::<process::Failure>() || error.is::<suites::Failed>()
+}
+
+fn run(arguments: Arguments) -> Result<()> {
+    process::end_groups_on_interrupt()?;
+    let workspace = Workspace::discover()?;
+    match arguments.command {
+        Command::Up { arguments } => up::run(&workspace, &arguments),
+        Command::Test { only } => suites::run(&workspace, &only),
+        Command::Build { release: _ } => build::everything(&workspace),
+        Command::Lint => lint::run(&workspace),
+        Command::Bench { arguments } => bench::run(&workspace, &arguments),
+        Command::Setup { target_from } => wasm_target::ensure(&workspace, target_from),
+    }
+}

@@ -1,0 +1,123 @@
+//! The two health answers: alive (this code runs) and ready (what it depends on
+//! answers too).
+
+use serde::Serialize;
+
+use crate::Reply;
+
+/// The outcome of asking one dependency.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Check {
+    /// What was asked, as in `queue`.
+    pub name: &'static str,
+    /// What went wrong; nothing when it answered.
+    pub problem: Option<String>,
+}
+
+impl Check {
+    /// From the result of the question.
+    pub fn of<T, E: ToString>(name: &'static str, answer: Result<T, E>) -> Self {
+        Self {
+            name,
+            problem: answer.err().map(|error| error.to_string()),
+        }
+    }
+}
+
+#[derive(Serialize)]
+struct Health<'a> {
+    status: &'a str,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    checks: Vec<Entry<'a>>,
+}
+
+#[derive(Serialize)]
+struct Entry<'a> {
+    name: &'a str,
+    status: &'a str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    problem: Option<&'a str>,
+}
+
+/// The answer of `/healthz/…`.
+pub fn alive() -> Reply {
+    uncached(Reply::json(
+        200,
+        &Health {
+            status: "alive",
+            checks: Vec::new(),
+        },
+    ))
+}
+
+/// The answer of `/readyz/…`: 200 when every check passed, else 503; each is listed.
+pub fn ready(checks: &[Check]) -> Reply {
+    let all_passed = checks.iter().all(|check| check.problem.is_none());
+    let (status_code, status) = if all_passed {
+        (200, "ready")
+    } else {
+        (503, "not ready")
+    };
+    let entries = checks.iter().map(|check| Entry {
+        name: check.name,
+        status: if check.problem.is_none() {
+            "ok"
+        } else {
+            "failed"
+        },
+        problem: check.problem.as_deref(),
+    });
+    uncached(Reply::json(
+        status_code,
+        &Health {
+            status,
+            checks: entries.collect(),
+        },
+    ))
+}
+
+fn uncached(reply: Reply) -> Reply {
+    reply.with("cache-control", "no-store")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn body(reply: Reply) -> String {
+        String::from_utf8(reply.body).unwrap()
+    }
+
+    #[test]
+    fn ready_lists_every_check() {
+        let reply = ready(&[
+            Check::of("store", Ok::<_, String>(())),
+            Check::of("queue", Ok::<_, String>(())),
+        ]);
+        assert_eq!(reply.status, 200);
+        assert_eq!(
+            body(reply),
+            r#"{"status":"ready","checks":[{"name":"store","status":"ok"},{"name":"queue","status":"ok"}]}"#
+        );
+    }
+
+    #[test]
+    fn one_failed_check_makes_it_not_ready() {
+        let reply = ready(&[
+            Check::of("store", Ok::<_, String>(())),
+            Check::of("queue", Err::<(), _>("refused")),
+        ]);
+        assert_eq!(reply.status, 503);
+        assert_eq!(
+            body(reply),
+            r#"{"status":"not ready","checks":[{"name":"store","status":"ok"},{"name":"queue","status":"failed","problem":"refused"}]}"#
+        );
+    }
+
+    #[test]
+    fn alive_is_not_cached() {
+        let reply = alive();
+        assert_eq!(reply.header("cache-control"), Some("no-store"));
+        assert_eq!(body(reply), r#"{"status":"alive"}"#);
+    }
+}

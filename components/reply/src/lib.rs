@@ -1,0 +1,140 @@
+//! What the HTTP components answer: JSON, problem documents (RFC 9457), health.
+//! Pure values with native tests; the last lines turn them into Spin's response.
+
+mod health;
+mod method;
+
+pub use health::{Check, alive, ready};
+pub use method::allow;
+
+use serde::Serialize;
+
+/// An answer to an HTTP request.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Reply {
+    /// The HTTP status code.
+    pub status: u16,
+    /// Header names, in lower case, with their values.
+    pub headers: Vec<(&'static str, String)>,
+    /// The whole body.
+    pub body: Vec<u8>,
+}
+
+/// A problem document; `type` is `about:blank`: the status says it all.
+#[derive(Serialize)]
+struct Problem<'a> {
+    r#type: &'a str,
+    title: &'a str,
+    status: u16,
+    detail: &'a str,
+}
+
+impl Reply {
+    /// An answer without a body.
+    pub fn empty(status: u16) -> Self {
+        Self {
+            status,
+            headers: Vec::new(),
+            body: Vec::new(),
+        }
+    }
+
+    /// A JSON document.
+    pub fn json(status: u16, document: &impl Serialize) -> Self {
+        match serde_json::to_vec(document) {
+            Ok(body) => Self::json_bytes(status, body),
+            Err(error) => Self::problem(500, &format!("the answer could not be written: {error}")),
+        }
+    }
+
+    /// A JSON document that is text already.
+    pub fn json_bytes(status: u16, body: Vec<u8>) -> Self {
+        Self {
+            status,
+            headers: vec![("content-type", "application/json".to_owned())],
+            body,
+        }
+    }
+
+    /// An error, as `application/problem+json`.
+    pub fn problem(status: u16, detail: &str) -> Self {
+        let problem = Problem {
+            r#type: "about:blank",
+            title: title(status),
+            status,
+            detail,
+        };
+        let body = serde_json::to_vec(&problem).unwrap_or_default();
+        let content_type = "application/problem+json".to_owned();
+        Self {
+            status,
+            headers: vec![("content-type", content_type)],
+            body,
+        }
+    }
+
+    /// The same with one more header.
+    #[must_use]
+    pub fn with(mut self, name: &'static str, value: impl Into<String>) -> Self {
+        self.headers.push((name, value.into()));
+        self
+    }
+
+    /// The value of a header.
+    pub fn header(&self, name: &str) -> Option<&str> {
+        self.headers
+            .iter()
+            .find(|(own, _)| *own == name)
+            .map(|(_, value)| value.as_str())
+    }
+}
+
+/// The reason phrase of the statuses that components use (RFC 9110).
+fn title(status: u16) -> &'static str {
+    match status {
+        400 => "Bad Request",
+        404 => "Not Found",
+        405 => "Method Not Allowed",
+        413 => "Content Too Large",
+        500 => "Internal Server Error",
+        503 => "Service Unavailable",
+        _ => "Error",
+    }
+}
+
+#[cfg(target_family = "wasm")]
+impl spin_sdk::http::IntoResponse for Reply {
+    fn into_response(self) -> spin_sdk::http::Response {
+        let mut response = spin_sdk::http::Response::new(self.status, self.body);
+        for (name, value) in self.headers {
+            response.set_header(name, value);
+        }
+        response
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_problem_names_status_and_detail() {
+        let reply = Reply::problem(404, "no message `x`");
+        assert_eq!(
+            reply.header("content-type"),
+            Some("application/problem+json")
+        );
+        assert_eq!(
+            String::from_utf8(reply.body).unwrap(),
+            r#"{"type":"about:blank","title":"Not Found","status":404,"detail":"no message `x`"}"#
+        );
+    }
+
+    #[test]
+    fn json_says_what_it_is() {
+        let reply = Reply::json(200, &[1, 2]).with("cache-control", "no-store");
+        assert_eq!(reply.body, b"[1,2]");
+        assert_eq!(reply.header("content-type"), Some("application/json"));
+        assert_eq!(reply.header("cache-control"), Some("no-store"));
+    }
+}

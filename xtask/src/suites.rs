@@ -1,0 +1,289 @@
+//! `test`: prepares what the suites need, runs them all, and says how long each
+//! took. Owns the environment of the tests; does not know what they test.
+
+use std::env;
+use std::process::Command;
+use std::time::{Duration, Instant};
+
+use anyhow::Result;
+
+use crate::venv::Venv;
+use crate::wasm_target::{self, Source};
+use crate::workspace::Workspace;
+use crate::{build, lint, printer, process};
+
+/// What `--only` takes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+pub(crate) enum Suite {
+    /// Formatting, clippy, spelling, dependencies.
+    Lint,
+    /// Components and xtask, natively.
+    Unit,
+    /// The embedded queue, with official clients.
+    LocalQueue,
+    /// The native host, end to end.
+    Shim,
+}
+
+impl Suite {
+    const ALL: [Self; 4] = [Self::Lint, Self::Unit, Self::LocalQueue, Self::Shim];
+
+    fn name(self) -> &'static str {
+        match self {
+            Self::Lint => "lint",
+            Self::Unit => "unit",
+            Self::LocalQueue => "local-queue",
+            Self::Shim => "shim",
+        }
+    }
+}
+
+/// One program of a suite, and how long it may take.
+pub(crate) struct Task {
+    name: &'static str,
+    command: Command,
+    limit: Duration,
+}
+
+impl Task {
+    pub(crate) fn new(name: &'static str, command: Command, limit_minutes: u64) -> Self {
+        Self {
+            name,
+            command,
+            limit: Duration::from_mins(limit_minutes),
+        }
+    }
+}
+
+/// At least one check or test failed; each was reported where it happened.
+#[derive(Debug, thiserror::Error)]
+#[error("failed: {}", .0.join(", "))]
+pub(crate) struct Failed(Vec<&'static str>);
+
+/// Runs every task, also after one failed.
+pub(crate) fn run_all(tasks: &mut [Task]) -> Result<()> {
+    let mut failed = Vec::new();
+    for task in tasks {
+        printer::heading(task.name);
+        if let Err(error) = process::stream(&mut task.command, task.limit) {
+            printer::error(&error);
+            failed.push(task.name);
+        }
+    }
+    if failed.is_empty() {
+        Ok(())
+    } else {
+        Err(Failed(failed).into())
+    }
+}
+
+/// Runs the chosen suites, or all of them.
+pub(crate) fn run(workspace: &Workspace, only: &[Suite]) -> Result<()> {
+    let chosen: Vec<_> = Suite::ALL
+        .into_iter()
+        .filter(|suite| only.is_empty() || only.contains(suite))
+        .collect();
+    let mut report = Report::default();
+    let started = Instant::now();
+    let prepared = Prepared::make(workspace, &chosen, &mut report);
+    for suite in chosen {
+        report.time(suite.name(), || prepared.run(workspace, suite));
+    }
+    report.print(started.elapsed());
+    report.verdict()
+}
+
+/// What was got ready; each part fails on its own, and with it only the suites
+/// that need it.
+struct Prepared {
+    venv: Option<Venv>,
+    wasm_target: bool,
+    binaries: bool,
+}
+
+/// A suite could not start.
+#[derive(Debug, thiserror::Error)]
+#[error("not run, because its preparation failed: {0}")]
+struct NotPrepared(&'static str);
+
+impl Prepared {
+    fn make(workspace: &Workspace, chosen: &[Suite], report: &mut Report) -> Self {
+        let any = |suites: &[Suite]| chosen.iter().any(|suite| suites.contains(suite));
+        let mut prepared = Self {
+            venv: None,
+            wasm_target: false,
+            binaries: false,
+        };
+        if any(&[Suite::Lint, Suite::LocalQueue, Suite::Shim]) {
+            report.time("python tools", || {
+                prepared.venv = Some(Venv::ensure(workspace)?);
+                Ok(())
+            });
+        }
+        if any(&[Suite::Lint, Suite::Shim]) {
+            report.time("wasm target", || {
+                wasm_target::ensure(workspace, Source::Auto)?;
+                prepared.wasm_target = true;
+                Ok(())
+            });
+        }
+        if any(&[Suite::Shim]) && prepared.wasm_target {
+            report.time("build", || {
+                build::everything(workspace)?;
+                build::guests(workspace)?;
+                prepared.binaries = true;
+                Ok(())
+            });
+        }
+        prepared
+    }
+
+    fn run(&self, workspace: &Workspace, suite: Suite) -> Result<()> {
+        let venv = || self.venv.as_ref().ok_or(NotPrepared("python tools"));
+        let mut tasks = match suite {
+            Suite::Lint => {
+                let venv = venv()?;
+                if !self.wasm_target {
+                    return Err(NotPrepared("wasm target").into());
+                }
+                lint::tasks(workspace, venv)
+            }
+            Suite::Unit => {
+                let components = [workspace.components(), workspace.component_libraries()].concat();
+                let packages = [components, vec!["xtask"]].concat();
+                vec![tests("unit tests", workspace, &packages, None, 10)]
+            }
+            Suite::LocalQueue => {
+                vec![tests(
+                    "local-queue",
+                    workspace,
+                    &["local-queue"],
+                    Some(venv()?),
+                    15,
+                )]
+            }
+            Suite::Shim => {
+                if !self.binaries {
+                    return Err(NotPrepared("build").into());
+                }
+                vec![tests("shim", workspace, &["gristmill"], Some(venv()?), 25)]
+            }
+        };
+        run_all(&mut tasks)
+    }
+}
+
+/// `cargo test` in the environment that the tests may rely on.
+fn tests(
+    name: &'static str,
+    workspace: &Workspace,
+    packages: &[&str],
+    venv: Option<&Venv>,
+    limit_minutes: u64,
+) -> Task {
+    let mut cargo = workspace.cargo();
+    cargo.args(["test", "--release"]);
+    for package in packages {
+        cargo.args(["--package", package]);
+    }
+    // Whatever account the machine is logged in to is none of the tests' business.
+    let aws = env::vars_os().map(|(name, _)| name);
+    for name in aws.filter(|name| name.to_str().is_some_and(|name| name.starts_with("AWS_"))) {
+        cargo.env_remove(name);
+    }
+    cargo
+        .env("AWS_EC2_METADATA_DISABLED", "true")
+        .env("GRISTMILL_BIN", workspace.gristmill())
+        .env("GRISTMILL_GUESTS", workspace.wasm_dir());
+    if let Some(venv) = venv {
+        cargo.env("GRISTMILL_TEST_PYTHON", venv.python());
+    }
+    Task::new(name, cargo, limit_minutes)
+}
+
+/// What each part took and whether it passed.
+#[derive(Default)]
+struct Report {
+    rows: Vec<(&'static str, Duration, bool)>,
+}
+
+impl Report {
+    fn time(&mut self, name: &'static str, work: impl FnOnce() -> Result<()>) {
+        let started = Instant::now();
+        let outcome = work();
+        if let Err(error) = &outcome {
+            printer::error(error);
+        }
+        self.rows.push((name, started.elapsed(), outcome.is_ok()));
+    }
+
+    fn print(&self, total: Duration) {
+        printer::result("\nsuite           minutes  result");
+        for (name, took, passed) in &self.rows {
+            printer::result(row(name, *took, if *passed { "ok" } else { "FAILED" }));
+        }
+        printer::result(row("total", total, ""));
+    }
+
+    fn verdict(&self) -> Result<()> {
+        let failed: Vec<_> = self
+            .rows
+            .iter()
+            .filter(|(.., passed)| !passed)
+            .map(|(name, ..)| *name)
+            .collect();
+        if failed.is_empty() {
+            Ok(())
+        } else {
+            Err(Failed(failed).into())
+        }
+    }
+}
+
+fn row(name: &str, took: Duration, result: &str) -> String {
+    let row = format!("{name:<14} {:>8.1}  {result}", took.as_secs_f64() / 60.0);
+    row.trim_end().to_owned()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn shell(script: &str) -> Task {
+        let mut command = Command::new("sh");
+        command.args(["-c", script]);
+        Task::new("a task", command, 1)
+    }
+
+    #[test]
+    fn every_task_runs_although_one_fails() {
+        let directory = tempfile::tempdir().unwrap();
+        let witness = directory.path().join("ran");
+        let script = format!("touch '{}'", witness.display());
+        let error = run_all(&mut [shell("exit 1"), shell(&script)]).unwrap_err();
+        assert!(error.downcast_ref::<Failed>().is_some(), "{error:#}");
+        assert!(witness.exists());
+        run_all(&mut [shell("true")]).unwrap();
+    }
+
+    #[test]
+    fn one_failed_row_fails_the_report() {
+        let mut report = Report::default();
+        report.time("good", || Ok(()));
+        report.verdict().unwrap();
+        report.time("bad", || Err(NotPrepared("build").into()));
+        assert_eq!(report.verdict().unwrap_err().to_string(), "failed: bad");
+    }
+
+    #[test]
+    fn minutes_line_up() {
+        assert_eq!(
+            row("lint", Duration::from_secs(90), "ok"),
+            "lint                1.5  ok"
+        );
+        assert_eq!(
+            row("total", Duration::from_hours(1), ""),
+            "total              60.0"
+        );
+    }
+}
