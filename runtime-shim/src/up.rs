@@ -30,10 +30,13 @@ pub async fn run(args: UpArgs, environment: &Environment) -> anyhow::Result<()> 
     let mut signals = StopSignals::listen().context("cannot listen for signals")?;
     let project = Project::load(args.project, environment)?;
     let serve_queue = !args.no_local_queue && project.wants_embedded_queue()?;
-    let embedded = if serve_queue {
-        Some(EmbeddedQueue::open(&project.queue_dir(), args.queue_listen).await?)
+    let (embedded, queue_server) = if serve_queue {
+        let dir = project.queue_dir();
+        let (queue, server) =
+            EmbeddedQueue::open(&dir, args.queue_listen, "--queue-listen").await?;
+        (Some(queue), Some(server))
     } else {
-        None
+        (None, None)
     };
     let app = project.app(embedded.as_ref().map(EmbeddedQueue::origin))?;
     if let Some(embedded) = &embedded {
@@ -96,7 +99,7 @@ pub async fn run(args: UpArgs, environment: &Environment) -> anyhow::Result<()> 
         embedded: embedded.clone(),
     });
     let services = Services::start(&invoker, http_listener, consumers);
-    let support = Support::start(Arc::clone(&admin), admin_listener, embedded);
+    let support = Support::start(Arc::clone(&admin), admin_listener, embedded, queue_server);
     admin.readiness.set_running();
     printer::line("Ready");
 
@@ -186,14 +189,18 @@ struct Support {
 }
 
 impl Support {
-    fn start(admin: Arc<Admin>, listener: TcpListener, embedded: Option<EmbeddedQueue>) -> Self {
+    fn start(
+        admin: Arc<Admin>,
+        listener: TcpListener,
+        embedded: Option<EmbeddedQueue>,
+        queue_server: Option<local_queue::Server>,
+    ) -> Self {
         let stop = CancellationToken::new();
         let mut tasks = JoinSet::new();
         let handler = move |request, _peer| Arc::clone(&admin).answer(request);
         tasks.spawn(server::serve(listener, stop.clone(), handler));
-        if let Some(embedded) = embedded.clone() {
-            let stop = stop.clone();
-            tasks.spawn(async move { embedded.serve(stop).await });
+        if let Some(server) = queue_server {
+            tasks.spawn(server.serve(stop.clone().cancelled_owned()));
         }
         Self {
             stop,

@@ -2,6 +2,7 @@
 //! `settle` deletes or hides it, `source` talks to the queue: the embedded one
 //! in this process, or one that speaks SQS.
 
+mod alone;
 mod backoff;
 mod consumer;
 mod embedded;
@@ -11,12 +12,8 @@ mod settle;
 mod source;
 mod sqs;
 
+pub use alone::serve_alone;
 pub use consumer::{Consumer, QueueHealth};
 pub use embedded::{EmbeddedError, EmbeddedQueue};
 pub use source::{ConnectError, QueueSource};
 pub use sqs::AwsSettings;
-
-/// `gristmill queue`: the embedded queue alone.
-pub async fn serve_alone(_args: crate::cli::QueueArgs) -> anyhow::Result<()> {
-    unimplemented!()
-}

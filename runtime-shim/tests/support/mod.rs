@@ -1,0 +1,294 @@
+//! Runs the real `gristmill` on free ports, and talks to it as users do.
+#![allow(dead_code, clippy::unwrap_used, missing_docs, reason = "each test file uses a part")]
+
+use std::io::{BufRead, BufReader, Read};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, ExitStatus, Output, Stdio};
+use std::sync::{Arc, Mutex, mpsc};
+use std::time::{Duration, Instant};
+
+use serde_json::{Value, json};
+
+/// How long anything may take before a test gives up.
+pub const PATIENCE: Duration = Duration::from_secs(60);
+
+/// The repository's root.
+pub fn root() -> &'static Path {
+    Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap()
+}
+
+/// A guest of the tests, or a component of the application.
+pub fn wasm(name: &str) -> PathBuf {
+    let release = Path::new(env!("CARGO_BIN_EXE_gristmill")).parent().unwrap();
+    let path = release.parent().unwrap().join("wasm32-wasip2/release").join(format!("{name}.wasm"));
+    assert!(path.exists(), "{} is missing: run `cargo xtask test`", path.display());
+    path
+}
+
+/// A `gristmill` command without anything of this machine's AWS configuration.
+pub fn gristmill(dir: &Path) -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_gristmill"));
+    command.current_dir(dir).env("AWS_EC2_METADATA_DISABLED", "true");
+    for name in ["AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN", "AWS_PROFILE"] {
+        command.env_remove(name);
+    }
+    command.env("GRISTMILL_LOG_FORMAT", "text");
+    command
+}
+
+/// Runs to the end and returns what it printed.
+pub fn output(command: &mut Command) -> Output {
+    command.output().unwrap()
+}
+
+/// An application: a folder with a manifest, and the process that runs it.
+pub struct App {
+    dir: Arc<tempfile::TempDir>,
+    args: Vec<String>,
+    env: Vec<(String, String)>,
+    process: Option<Process>,
+}
+
+struct Process {
+    child: Child,
+    http: Option<String>,
+    queue: Option<String>,
+    admin: String,
+    log: Arc<Mutex<String>>,
+}
+
+impl App {
+    /// Starts the application of `manifest`.
+    pub fn start(manifest: &str) -> Self {
+        Self::start_with(manifest, &[], &[])
+    }
+
+    /// Starts it with further flags and environment variables.
+    pub fn start_with(manifest: &str, args: &[&str], env: &[(&str, &str)]) -> Self {
+        let dir = tempfile::tempdir().unwrap();
+        std::fs::write(dir.path().join("spin.toml"), manifest).unwrap();
+        let mut app = Self {
+            dir: Arc::new(dir),
+            args: args.iter().map(|s| (*s).to_owned()).collect(),
+            env: env.iter().map(|(k, v)| ((*k).to_owned(), (*v).to_owned())).collect(),
+            process: None,
+        };
+        app.restart();
+        app
+    }
+
+    /// Starts the repository's own application on a fresh state folder.
+    pub fn start_own() -> Self {
+        let manifest = std::fs::read_to_string(root().join("spin.toml")).unwrap();
+        // The components are where the test build put them.
+        let target = wasm("counter");
+        let target = target.parent().unwrap().to_str().unwrap();
+        Self::start(&manifest.replace("target/wasm32-wasip2/release", target))
+    }
+
+    /// Starts the process (again) on the same state.
+    pub fn restart(&mut self) {
+        self.kill();
+        let mut command = gristmill(self.dir.path());
+        command.args(["up", "--listen", "127.0.0.1:0", "--queue-listen", "127.0.0.1:0"]);
+        command.args(["--admin-listen", "127.0.0.1:0"]).args(&self.args).envs(self.env.clone());
+        self.process = Some(Process::start(command));
+    }
+
+    /// Changes the flags of the next start.
+    pub fn set_args(&mut self, args: &[&str]) {
+        self.args = args.iter().map(|s| (*s).to_owned()).collect();
+    }
+
+    fn process(&self) -> &Process {
+        self.process.as_ref().expect("the application runs")
+    }
+
+    /// The folder of the manifest and the state.
+    pub fn dir(&self) -> &Path {
+        self.dir.path()
+    }
+
+    /// A URL under the HTTP address.
+    pub fn url(&self, path: &str) -> String {
+        format!("{}{path}", self.process().http.as_deref().expect("it serves HTTP"))
+    }
+
+    /// The embedded queue's origin.
+    pub fn queue_origin(&self) -> &str {
+        self.process().queue.as_deref().expect("it serves the queue")
+    }
+
+    /// A URL under the admin address.
+    pub fn admin(&self, path: &str) -> String {
+        format!("{}{path}", self.process().admin)
+    }
+
+    /// The process id.
+    pub fn pid(&self) -> u32 {
+        self.process().child.id()
+    }
+
+    /// What it logged so far.
+    pub fn log(&self) -> String {
+        self.process().log.lock().unwrap().clone()
+    }
+
+    /// SIGKILL.
+    pub fn kill(&mut self) {
+        if let Some(mut process) = self.process.take() {
+            let _ = process.child.kill();
+            process.child.wait().unwrap();
+        }
+    }
+
+    /// Sends a signal.
+    pub fn signal(&self, signal: &str) {
+        let pid = self.pid().to_string();
+        assert!(Command::new("kill").args([signal, &pid]).status().unwrap().success());
+    }
+
+    /// Waits for the process to end; returns its status and its log.
+    pub fn wait(&mut self) -> (ExitStatus, String) {
+        let mut process = self.process.take().expect("the application runs");
+        let status = wait_for("the process to end", || process.child.try_wait().unwrap());
+        let log = process.log.lock().unwrap().clone();
+        (status, log)
+    }
+
+    /// A call to the embedded queue in AWS' JSON protocol.
+    pub fn sqs(&self, action: &str, mut body: Value) -> Value {
+        if let Some(queue) = body.get("QueueName").filter(|_| action != "CreateQueue").cloned() {
+            let url = format!("{}/000000000000/{}", self.queue_origin(), queue.as_str().unwrap());
+            body["QueueUrl"] = url.into();
+            body.as_object_mut().unwrap().remove("QueueName");
+        }
+        let response = agent()
+            .post(self.queue_origin())
+            .header("content-type", "application/x-amz-json-1.0")
+            .header("x-amz-target", format!("AmazonSQS.{action}"))
+            .send(body.to_string())
+            .unwrap();
+        let status = response.status();
+        let text = response.into_body().read_to_string().unwrap();
+        assert!(status.is_success(), "{action}: {status} {text}");
+        if text.is_empty() { Value::Null } else { serde_json::from_str(&text).unwrap() }
+    }
+
+    /// Sends a message and returns its id.
+    pub fn send(&self, queue: &str, body: &str) -> String {
+        let answer = self.sqs("SendMessage", json!({"QueueName": queue, "MessageBody": body}));
+        answer["MessageId"].as_str().unwrap().to_owned()
+    }
+
+    /// Visible, in flight and delayed messages of a queue.
+    pub fn depth(&self, queue: &str) -> (u64, u64, u64) {
+        let answer = self
+            .sqs("GetQueueAttributes", json!({"QueueName": queue, "AttributeNames": ["All"]}));
+        let number = |name: &str| answer["Attributes"][name].as_str().unwrap().parse().unwrap();
+        (
+            number("ApproximateNumberOfMessages"),
+            number("ApproximateNumberOfMessagesNotVisible"),
+            number("ApproximateNumberOfMessagesDelayed"),
+        )
+    }
+
+    /// The sum of a metric over the labels that contain `labels`.
+    pub fn metric(&self, name: &str, labels: &str) -> f64 {
+        get(&self.admin("/metrics"))
+            .1
+            .lines()
+            .filter(|line| line.starts_with(name) && line.contains(labels))
+            .filter_map(|line| line.rsplit(' ').next()?.parse::<f64>().ok())
+            .sum()
+    }
+}
+
+impl Drop for App {
+    fn drop(&mut self) {
+        if std::thread::panicking()
+            && let Some(process) = &self.process
+        {
+            eprintln!("--- log of the application\n{}", process.log.lock().unwrap());
+        }
+        self.kill();
+    }
+}
+
+impl Process {
+    fn start(mut command: Command) -> Self {
+        let mut child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+        let log = Arc::new(Mutex::new(String::new()));
+        let stderr = child.stderr.take().unwrap();
+        let sink = Arc::clone(&log);
+        std::thread::spawn(move || {
+            for line in BufReader::new(stderr).lines().map_while(Result::ok) {
+                let mut log = sink.lock().unwrap();
+                log.push_str(&line);
+                log.push('\n');
+            }
+        });
+        let (lines, printed) = mpsc::channel();
+        let stdout = child.stdout.take().unwrap();
+        std::thread::spawn(move || {
+            for line in BufReader::new(stdout).lines().map_while(Result::ok) {
+                let _ = lines.send(line);
+            }
+        });
+        let (mut http, mut queue, mut admin) = (None, None, None);
+        loop {
+            let Ok(line) = printed.recv_timeout(PATIENCE) else {
+                let _ = child.kill();
+                panic!("no `Ready`; it logged:\n{}", log.lock().unwrap());
+            };
+            match line.split_once(' ') {
+                Some(("Serving", url)) => http = Some(url.to_owned()),
+                Some(("Queue", url)) => queue = Some(url.to_owned()),
+                Some(("Admin", url)) => admin = Some(url.to_owned()),
+                _ if line == "Ready" => break,
+                _ => panic!("unexpected line on stdout: {line}"),
+            }
+        }
+        Self { child, http, queue, admin: admin.expect("an admin address"), log }
+    }
+}
+
+/// An HTTP client that reports statuses instead of failing on them.
+pub fn agent() -> ureq::Agent {
+    ureq::Agent::config_builder()
+        .http_status_as_error(false)
+        .timeout_global(Some(PATIENCE))
+        .build()
+        .into()
+}
+
+/// Status and body of a GET.
+pub fn get(url: &str) -> (u16, String) {
+    let response = agent().get(url).call().unwrap_or_else(|e| panic!("GET {url}: {e}"));
+    (response.status().as_u16(), text(response))
+}
+
+/// Status and body of a POST with a JSON content type.
+pub fn post(url: &str, body: &[u8]) -> (u16, String) {
+    let request = agent().post(url).header("content-type", "application/json");
+    let response = request.send(body).unwrap_or_else(|e| panic!("POST {url}: {e}"));
+    (response.status().as_u16(), text(response))
+}
+
+fn text(response: ureq::http::Response<ureq::Body>) -> String {
+    let mut bytes = Vec::new();
+    response.into_body().into_reader().read_to_end(&mut bytes).unwrap();
+    String::from_utf8_lossy(&bytes).into_owned()
+}
+
+/// Asks until there is an answer; fails when patience is at its end.
+pub fn wait_for<T>(what: &str, mut ask: impl FnMut() -> Option<T>) -> T {
+    let deadline = Instant::now() + PATIENCE;
+    loop {
+        if let Some(answer) = ask() {
+            return answer;
+        }
+        assert!(Instant::now() < deadline, "waited in vain for {what}");
+        std::thread::sleep(Duration::from_millis(10));
+    }
+}
