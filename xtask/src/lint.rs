@@ -70,17 +70,17 @@ fn dependencies(workspace: &Workspace) -> Vec<Task> {
         );
         return Vec::new();
     }
-    let deny = |checks: &[&str]| {
+    let deny = |arguments: &[&str]| {
         let mut command = Command::new("cargo-deny");
         command
             .current_dir(&workspace.root)
-            .args(["--workspace", "check"])
-            .args(checks);
+            .arg("--workspace")
+            .args(arguments);
         command
     };
     let mut tasks = vec![Task::new(
         "dependencies",
-        deny(&["bans", "licenses", "sources"]),
+        deny(&["check", "bans", "licenses", "sources"]),
         5,
     )];
     let mut fetch = Command::new("cargo-deny");
@@ -89,7 +89,7 @@ fn dependencies(workspace: &Workspace) -> Vec<Task> {
     if fetched.is_ok_and(|fetched| fetched.outcome.is_ok()) {
         tasks.push(Task::new(
             "advisories",
-            deny(&["--disable-fetch", "advisories"]),
+            deny(&["--offline", "check", "advisories"]),
             5,
         ));
     } else {

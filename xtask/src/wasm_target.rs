@@ -116,10 +116,16 @@ impl Sysroot {
                 .flatten()
                 .any(|entry| is_rlib_of(&entry.path(), "std"))
         });
-        has_std
-            && LINKED_OBJECTS
-                .iter()
-                .all(|name| lib.join("self-contained").join(name).is_file())
+        let mut objects = LINKED_OBJECTS.iter();
+        let has_objects = objects.all(|name| lib.join("self-contained").join(name).is_file());
+        has_std && has_objects && self.is_current()
+    }
+
+    /// rustup replaces what it installed when the compiler changes, but knows
+    /// nothing of what was installed here: that carries the version it is for.
+    fn is_current(&self) -> bool {
+        fs::read_to_string(self.target().join(BUILT_FOR))
+            .map_or(true, |release| release.trim() == self.release)
     }
 
     /// An empty directory beside the target's place, on the same file system, so
@@ -142,6 +148,9 @@ impl Sysroot {
 
 /// What the linker takes from the target's `self-contained` directory.
 const LINKED_OBJECTS: [&str; 3] = ["libc.a", "crt1-command.o", "crt1-reactor.o"];
+
+/// Beside `lib` in a target that was not installed by rustup.
+const BUILT_FOR: &str = "gristmill-built-for";
 
 /// Gone when the installation did not get to its end.
 struct Staging {
@@ -221,6 +230,22 @@ mod tests {
         assert!(sysroot.has_target());
         fs::remove_file(lib.join("self-contained").join("libc.a")).unwrap();
         assert!(!sysroot.has_target(), "nothing links without libc.a");
+    }
+
+    #[test]
+    fn a_target_built_for_another_compiler_does_not_count() {
+        let directory = tempfile::tempdir().unwrap();
+        let sysroot = sysroot(directory.path());
+        let lib = sysroot.target().join("lib");
+        fs::create_dir_all(lib.join("self-contained")).unwrap();
+        fs::write(lib.join("libstd-00.rlib"), "").unwrap();
+        for object in LINKED_OBJECTS {
+            fs::write(lib.join("self-contained").join(object), "").unwrap();
+        }
+        for (built_for, counts) in [("1.95.0\n", true), ("1.94.1\n", false)] {
+            fs::write(sysroot.target().join(BUILT_FOR), built_for).unwrap();
+            assert_eq!(sysroot.has_target(), counts, "{built_for}");
+        }
     }
 
     #[test]

@@ -9,7 +9,7 @@ use std::time::Duration;
 use anyhow::{Context, Result, bail};
 
 use super::apt::Apt;
-use super::{LINKED_OBJECTS, Sysroot, is_rlib_of, remove_dir_if_present};
+use super::{BUILT_FOR, LINKED_OBJECTS, Sysroot, is_rlib_of, remove_dir_if_present};
 use crate::workspace::WASM_TARGET;
 use crate::{printer, process};
 
@@ -31,6 +31,7 @@ pub(super) fn install(directory: &Path, sysroot: &Sysroot) -> Result<()> {
     let step = printer::step(format!("building the standard library for `{WASM_TARGET}`"));
     let built = build_std(directory, &packages.library)?;
     lay_out(&built, &packages.libc, &staging.path)?;
+    fs::write(staging.path.join(BUILT_FOR), &sysroot.release)?;
     sysroot.publish(&staging)?;
     step.done();
     printer::note(format_args!(

@@ -1,0 +1,77 @@
+//! `cargo xtask bench`: what the sandbox costs. Each figure stands beside that of
+//! native Rust doing the same work, on the same libraries, in the same run.
+#![allow(clippy::print_stdout, clippy::print_stderr, reason = "a benchmark prints its figures")]
+
+mod drain;
+mod invocation;
+mod native;
+mod report;
+mod requests;
+
+use std::path::PathBuf;
+
+use anyhow::Context;
+use clap::Parser;
+
+use report::{Figure, Report};
+
+/// Measures the host against native Rust.
+#[derive(Parser)]
+struct Args {
+    /// Write the figures into this Markdown file
+    #[arg(long, value_name = "FILE")]
+    write: Option<PathBuf>,
+
+    /// A tenth of the work: to see that it runs, not to believe the figures
+    #[arg(long)]
+    quick: bool,
+
+    /// Serve the native counter on a free port (used by the benchmark itself)
+    #[arg(long, hide = true)]
+    native_counter: Option<PathBuf>,
+}
+
+fn main() -> anyhow::Result<()> {
+    let args = Args::parse();
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
+    if let Some(state) = args.native_counter {
+        return runtime.block_on(native::serve_counter(&state));
+    }
+    let scale = if args.quick { 1 } else { 10 };
+    let mut report = Report::default();
+    report.extend(runtime.block_on(invocation::measure(2_000 * scale))?);
+    report.extend(runtime.block_on(drain::measure(3_000 * scale))?);
+    report.extend(runtime.block_on(requests::measure(scale))?);
+    println!("{}", report.table());
+    if let Some(path) = args.write {
+        report.write(&path).with_context(|| format!("cannot write {}", path.display()))?;
+        println!("written to {}", path.display());
+    }
+    Ok(())
+}
+
+/// The release folder of this build, where the binary and the components are.
+fn release_dir() -> anyhow::Result<PathBuf> {
+    let own = std::env::current_exe()?;
+    // target/release/examples/bench
+    let dir = own.parent().and_then(|dir| dir.parent()).context("no build folder")?;
+    Ok(dir.to_owned())
+}
+
+/// A built component or test guest.
+fn wasm(name: &str) -> anyhow::Result<PathBuf> {
+    let release = release_dir()?;
+    let target = release.parent().context("no target folder")?;
+    let path = target.join("wasm32-wasip2/release").join(format!("{name}.wasm"));
+    anyhow::ensure!(path.exists(), "{} is missing: run `cargo xtask bench`", path.display());
+    Ok(path)
+}
+
+/// Everything a measurement prints on its way.
+fn progress(text: &str) {
+    eprintln!("{text}");
+}
+
+fn ratio(name: &str, unit: &'static str, gristmill: f64, native: f64) -> Figure {
+    Figure { name: name.to_owned(), unit, gristmill, native }
+}
