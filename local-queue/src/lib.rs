@@ -1,5 +1,5 @@
 //! An embedded, durable message queue with the semantics of Amazon SQS standard queues, kept in
-//! one `SQLite` database. Two faces: [`LocalQueue`], typed and in-process, and `Server`, the AWS
+//! one `SQLite` database. Two faces: [`LocalQueue`], typed and in-process, and [`Server`], the AWS
 //! JSON 1.0 protocol for unmodified SQS clients. Knows nothing of Gristmill and of AWS SDKs.
 //!
 //! An acknowledged send is on disk. A message is hidden from others for its visibility timeout,
@@ -13,6 +13,7 @@ pub mod limits;
 mod model;
 mod schedule;
 mod schema;
+mod server;
 mod store;
 mod validate;
 mod writer;
@@ -26,3 +27,4 @@ pub use model::{
     MessageAttribute, MessageId, OutgoingMessage, QueueName, QueuePage, ReceiptHandle,
     ReceiveOptions, SentMessage, VisibilityChange,
 };
+pub use server::Server;

@@ -544,10 +544,9 @@ fn release(
     now: u64,
 ) -> Result<(), StorageError> {
     for handle in handles {
-        match store.release(queue, handle, now) {
-            Err(QueueError::Storage(error)) => return Err(error),
-            // The queue may be gone by now, and its messages with it.
-            Ok(()) | Err(_) => {}
+        // Any other error: the queue may be gone by now, and its messages with it.
+        if let Err(QueueError::Storage(error)) = store.release(queue, handle, now) {
+            return Err(error);
         }
     }
     Ok(())
