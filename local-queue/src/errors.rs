@@ -1,0 +1,166 @@
+//! What can go wrong: one enum for opening, one for using the queue.
+//! Owns the reasons in words; refuses to know their HTTP status (see `server::errors`).
+
+use std::path::PathBuf;
+use std::sync::Arc;
+
+/// Why a queue directory could not be opened.
+#[derive(Debug, thiserror::Error)]
+pub enum OpenError {
+    /// The directory or its lock file cannot be created or read.
+    #[error("cannot use the queue directory `{}`: {source}", dir.display())]
+    Directory {
+        /// The directory that was asked for.
+        dir: PathBuf,
+        /// What the operating system said.
+        source: std::io::Error,
+    },
+    /// Another process (or another handle in this one) has the directory open.
+    #[error("the queue directory `{}` is in use by another process", dir.display())]
+    InUse {
+        /// The directory that was asked for.
+        dir: PathBuf,
+    },
+    /// The database was written by a later version of this crate.
+    #[error(
+        "the queue database in `{}` has schema version {found}, newer than {known}, the newest \
+         this version knows",
+        dir.display()
+    )]
+    NewerSchema {
+        /// The directory that was asked for.
+        dir: PathBuf,
+        /// The version in the file.
+        found: i64,
+        /// The newest version understood here.
+        known: i64,
+    },
+    /// The database cannot be read or prepared.
+    #[error("cannot open the queue database in `{}`: {source}", dir.display())]
+    Database {
+        /// The directory that was asked for.
+        dir: PathBuf,
+        /// What `SQLite` said.
+        source: StorageError,
+    },
+    /// The writer thread cannot be started.
+    #[error("cannot start the queue's writer thread: {0}")]
+    Thread(std::io::Error),
+}
+
+/// A failure of the database below the queue (disk full, I/O error, corruption).
+/// The operation that got it left no trace; the next one may succeed.
+#[derive(Clone, Debug, thiserror::Error)]
+#[error("queue storage failed: {0}")]
+pub struct StorageError(Arc<rusqlite::Error>);
+
+impl From<rusqlite::Error> for StorageError {
+    fn from(error: rusqlite::Error) -> Self {
+        Self(Arc::new(error))
+    }
+}
+
+/// Why a queue operation was refused. Variants carry the names that SQS gives its errors
+/// (SQS API Reference, "Common Errors" and the errors of each operation).
+#[derive(Clone, Debug, thiserror::Error)]
+pub enum QueueError {
+    /// No queue has this name.
+    #[error("The specified queue does not exist.")]
+    QueueDoesNotExist,
+    /// `CreateQueue` named an existing queue with other attributes.
+    #[error(
+        "A queue already exists with the same name and a different value for attribute {attribute}"
+    )]
+    QueueNameExists {
+        /// The first attribute that differs.
+        attribute: &'static str,
+    },
+    /// A required parameter is missing or empty.
+    #[error("The request must contain the parameter {0}.")]
+    MissingParameter(&'static str),
+    /// A parameter is out of its range or not in its form.
+    #[error("Value for parameter {parameter} is invalid. Reason: {reason}")]
+    InvalidParameterValue {
+        /// The parameter's name on the wire.
+        parameter: &'static str,
+        /// What it must be.
+        reason: String,
+    },
+    /// A queue attribute that does not exist.
+    #[error("Unknown Attribute {0}.")]
+    InvalidAttributeName(String),
+    /// A queue attribute's value is out of its range or not in its form.
+    #[error("Invalid value for the parameter {attribute}. Reason: {reason}")]
+    InvalidAttributeValue {
+        /// The attribute's name on the wire.
+        attribute: &'static str,
+        /// What it must be.
+        reason: String,
+    },
+    /// The body holds characters outside those that SQS allows.
+    #[error(
+        "Invalid characters found. Valid unicode characters are #x9 | #xA | #xD | #x20 to #xD7FF \
+         | #xE000 to #xFFFD | #x10000 to #x10FFFF"
+    )]
+    InvalidMessageContents,
+    /// The receipt handle was not made by this queue.
+    #[error("The input receipt handle \"{0}\" is not a valid receipt handle.")]
+    ReceiptHandleIsInvalid(String),
+    /// The message is not in flight under this handle: deleted, visible again, or received again.
+    #[error("The message referred to is not in flight under this receipt handle.")]
+    MessageNotInflight,
+    /// Too many messages of the queue are in flight.
+    #[error("Too many messages are in flight: {limit} is the most for one queue.")]
+    OverLimit {
+        /// The limit that was reached.
+        limit: usize,
+    },
+    /// A batch without entries.
+    #[error("There should be at least one entry in the request.")]
+    EmptyBatchRequest,
+    /// A batch with too many entries.
+    #[error("Maximum number of entries per request are 10. You have sent {0}.")]
+    TooManyEntriesInBatchRequest(usize),
+    /// Two entries of a batch share an id.
+    #[error("Id {0} repeated.")]
+    BatchEntryIdsNotDistinct(String),
+    /// An entry's id is not 1 to 80 letters, digits, hyphens or underscores.
+    #[error(
+        "A batch entry id can only contain alphanumeric characters, hyphens and underscores. It \
+         can be at most 80 letters long."
+    )]
+    InvalidBatchEntryId,
+    /// The entries of a batch are too long together.
+    #[error("Batch requests cannot be longer than {limit} bytes. You have sent {bytes} bytes.")]
+    BatchRequestTooLong {
+        /// The limit in bytes.
+        limit: u32,
+        /// The sum that was sent.
+        bytes: usize,
+    },
+    /// The operation exists in SQS but not here (yet).
+    #[error("{0}")]
+    UnsupportedOperation(String),
+    /// The queue was closed, or its writer is gone.
+    #[error("the queue is closed")]
+    Closed,
+    /// The database failed; nothing of the operation was kept.
+    #[error(transparent)]
+    Storage(#[from] StorageError),
+}
+
+impl QueueError {
+    pub(crate) fn parameter(parameter: &'static str, reason: impl Into<String>) -> Self {
+        Self::InvalidParameterValue {
+            parameter,
+            reason: reason.into(),
+        }
+    }
+
+    pub(crate) fn attribute(attribute: &'static str, reason: impl Into<String>) -> Self {
+        Self::InvalidAttributeValue {
+            attribute,
+            reason: reason.into(),
+        }
+    }
+}

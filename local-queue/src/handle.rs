@@ -1,0 +1,528 @@
+//! The typed, in-process face of the queue: what callers hold.
+//! Owns checks before the writer and the cancellation of receives; refuses to know SQL and HTTP.
+
+use std::path::Path;
+use std::sync::Arc;
+use std::thread::JoinHandle;
+use std::time::Duration;
+
+use tokio::sync::{mpsc, oneshot};
+use uuid::Uuid;
+
+use crate::attributes::{AttributeChanges, QueueDescription, RedrivePolicy};
+use crate::digest::Md5Digest;
+use crate::errors::{OpenError, QueueError};
+use crate::limits;
+use crate::model::{
+    BatchEntry, BatchOutcome, Deletion, Depth, Message, MessageAttribute, MessageId,
+    OutgoingMessage, QueueName, QueuePage, ReceiptHandle, ReceiveOptions, SentMessage,
+    VisibilityChange,
+};
+use crate::store::{PreparedMessage, Store, Take};
+use crate::validate;
+use crate::writer::{Clock, Op, Receiver, Slot, Writer};
+
+/// How to open a queue directory.
+#[derive(Clone, Debug)]
+pub struct Options {
+    /// The region in ARNs.
+    pub region: String,
+    /// The most bytes that the database may grow to; beyond it sends fail with
+    /// [`QueueError::Storage`] and everything else goes on. `None` leaves it to the disk.
+    pub max_database_bytes: Option<u64>,
+}
+
+impl Default for Options {
+    fn default() -> Self {
+        Self {
+            region: "us-east-1".to_owned(),
+            max_database_bytes: None,
+        }
+    }
+}
+
+/// A durable set of queues in one directory. Cloning is cheap; every clone is the same queues.
+///
+/// A send that returned is on disk. Dropping the last clone finishes what was accepted and gives
+/// the directory back, which may block for the time of a commit; [`LocalQueue::close`] does the
+/// same without blocking.
+#[derive(Clone, Debug)]
+pub struct LocalQueue {
+    // Fields drop in order: the last clone's sender goes before the thread is joined.
+    writer: mpsc::Sender<Op>,
+    thread: Arc<WriterThread>,
+    region: Arc<str>,
+}
+
+/// Joins the writer when the last handle goes.
+#[derive(Debug)]
+struct WriterThread {
+    handle: Option<JoinHandle<()>>,
+    /// Closed by the writer as its last act.
+    ended: mpsc::Sender<()>,
+}
+
+impl Drop for WriterThread {
+    fn drop(&mut self) {
+        if let Some(handle) = self.handle.take()
+            && handle.join().is_err()
+        {
+            tracing::error!("the queue's writer thread panicked");
+        }
+    }
+}
+
+impl LocalQueue {
+    /// Opens or creates the queues in `dir`. Blocks while the database is read (a second for
+    /// some millions of messages). Refuses a directory that is open elsewhere.
+    pub fn open(dir: &Path, options: Options) -> Result<Self, OpenError> {
+        let mut clock = Clock::new();
+        let region = options.region.as_str().into();
+        let store = Store::open(dir, options.region, options.max_database_bytes, clock.now())?;
+        let (sender, inbox) = mpsc::channel(limits::WRITER_CHANNEL);
+        let (ended, end) = mpsc::channel(1);
+        let runtime = tokio::runtime::Builder::new_current_thread()
+            .enable_time()
+            .build()
+            .map_err(OpenError::Thread)?;
+        let handle = std::thread::Builder::new()
+            .name("local-queue".to_owned())
+            .spawn(move || {
+                // Dropped last, after the database is closed and unlocked.
+                let _end = end;
+                Writer::new(store, inbox, clock).run(&runtime);
+            })
+            .map_err(OpenError::Thread)?;
+        let thread = Arc::new(WriterThread {
+            handle: Some(handle),
+            ended,
+        });
+        Ok(Self {
+            writer: sender,
+            thread,
+            region,
+        })
+    }
+
+    /// Stops taking operations, finishes those accepted, ends long polls with nothing, and waits
+    /// until the directory is free. Every clone is closed; closing again is fine.
+    pub async fn close(&self) {
+        // An error means that the writer has ended already.
+        drop(self.writer.send(Op::Close).await);
+        self.thread.ended.closed().await;
+    }
+
+    /// Creates a queue, or accepts an existing one whose attributes agree with `changes`
+    /// (SQS API Reference, `CreateQueue`).
+    pub async fn create_queue(
+        &self,
+        queue: &QueueName,
+        changes: AttributeChanges,
+    ) -> Result<(), QueueError> {
+        changes.check()?;
+        let queue = queue.clone();
+        self.call(|slot| Op::Create {
+            queue,
+            changes,
+            slot,
+        })
+        .await
+    }
+
+    /// Creates `NAME` and `NAME-dlq` where they are absent: visibility timeout 30 s, dead-letter
+    /// after 5 receives. Leaves an existing queue as it is.
+    pub async fn ensure_queue_with_dlq(&self, queue: &QueueName) -> Result<(), QueueError> {
+        if self.exists(queue).await? {
+            return Ok(());
+        }
+        let dead_letter = queue.dead_letter()?;
+        if !self.exists(&dead_letter).await? {
+            self.create_queue(&dead_letter, AttributeChanges::default())
+                .await?;
+        }
+        let redrive = RedrivePolicy {
+            target_arn: self.queue_arn(&dead_letter),
+            max_receive_count: 5,
+        };
+        let changes = AttributeChanges {
+            visibility_secs: Some(30),
+            redrive: Some(Some(redrive)),
+            ..AttributeChanges::default()
+        };
+        match self.create_queue(queue, changes).await {
+            // Somebody else created it in between.
+            Err(QueueError::QueueNameExists { .. }) => Ok(()),
+            other => other,
+        }
+    }
+
+    /// Whether a queue of this name exists.
+    pub async fn exists(&self, queue: &QueueName) -> Result<bool, QueueError> {
+        match self.describe(queue).await {
+            Ok(_) => Ok(true),
+            Err(QueueError::QueueDoesNotExist) => Ok(false),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// The ARN that a queue of this name has here.
+    pub fn queue_arn(&self, queue: &QueueName) -> String {
+        format!(
+            "arn:aws:sqs:{}:{}:{queue}",
+            self.region,
+            crate::model::ACCOUNT_ID
+        )
+    }
+
+    /// Settings, timestamps and depth of a queue (SQS API Reference, `GetQueueAttributes`).
+    pub async fn describe(&self, queue: &QueueName) -> Result<QueueDescription, QueueError> {
+        let queue = queue.clone();
+        self.call(|slot| Op::Describe { queue, slot }).await
+    }
+
+    /// The number of messages by state; counted in memory, so cheap at any depth.
+    pub async fn depth(&self, queue: &QueueName) -> Result<Depth, QueueError> {
+        Ok(self.describe(queue).await?.depth)
+    }
+
+    /// Changes a queue's settings (SQS API Reference, `SetQueueAttributes`); at once, where SQS
+    /// may take a minute.
+    pub async fn set_attributes(
+        &self,
+        queue: &QueueName,
+        changes: AttributeChanges,
+    ) -> Result<(), QueueError> {
+        changes.check()?;
+        let queue = queue.clone();
+        self.call(|slot| Op::Set {
+            queue,
+            changes,
+            slot,
+        })
+        .await
+    }
+
+    /// Names that begin with `prefix`, in alphabetical order; at most `max` (1 to 1,000) for a
+    /// page. Without `max` there is one page of at most 1,000 (SQS API Reference, `ListQueues`).
+    pub async fn list_queues(
+        &self,
+        prefix: &str,
+        max: Option<usize>,
+        next_token: Option<String>,
+    ) -> Result<QueuePage, QueueError> {
+        if max.is_some_and(|max| !(1..=limits::MAX_LIST_RESULTS).contains(&max)) {
+            return Err(QueueError::parameter(
+                "MaxResults",
+                "must be from 1 to 1000.",
+            ));
+        }
+        let prefix = prefix.to_owned();
+        self.call(|slot| Op::List {
+            prefix,
+            max,
+            after: next_token,
+            slot,
+        })
+        .await
+    }
+
+    /// Deletes a queue and its messages; the name is free at once (SQS makes one wait 60 s).
+    pub async fn delete_queue(&self, queue: &QueueName) -> Result<(), QueueError> {
+        let queue = queue.clone();
+        self.call(|slot| Op::DeleteQueue { queue, slot }).await
+    }
+
+    /// Deletes a queue's messages, at once and as often as wanted (SQS takes up to 60 s and
+    /// refuses a second purge meanwhile).
+    pub async fn purge_queue(&self, queue: &QueueName) -> Result<(), QueueError> {
+        let queue = queue.clone();
+        self.call(|slot| Op::Purge { queue, slot }).await
+    }
+
+    /// Stores a message; on return it is on disk (SQS API Reference, `SendMessage`).
+    pub async fn send(
+        &self,
+        queue: &QueueName,
+        message: OutgoingMessage,
+    ) -> Result<SentMessage, QueueError> {
+        let (prepared, sent) = prepare(message)?;
+        validate::check_size(prepared.bytes, limits::MAX_MESSAGE_BYTES)?;
+        let queue = queue.clone();
+        let messages = vec![prepared];
+        let results = self
+            .call(|slot| Op::Send {
+                queue,
+                messages,
+                slot,
+            })
+            .await?;
+        one(results).map(|()| sent)
+    }
+
+    /// Stores up to 10 messages, 1 MiB together; each succeeds or fails on its own, in the order
+    /// of the entries (SQS API Reference, `SendMessageBatch`).
+    pub async fn send_batch(
+        &self,
+        queue: &QueueName,
+        entries: Vec<BatchEntry<OutgoingMessage>>,
+    ) -> Result<Vec<BatchOutcome<SentMessage>>, QueueError> {
+        validate::batch(&entries)?;
+        let checked: Vec<_> = entries
+            .into_iter()
+            .map(|entry| (entry.id, prepare(entry.item)))
+            .collect();
+        let limit = limits::MAX_MESSAGE_BYTES;
+        let bytes = checked
+            .iter()
+            .flat_map(|(_, p)| p)
+            .map(|(p, _)| p.bytes)
+            .sum();
+        if bytes > limit as usize {
+            return Err(QueueError::BatchRequestTooLong { limit, bytes });
+        }
+        let mut messages = Vec::new();
+        let mut waiting = Vec::new();
+        for (id, prepared) in checked {
+            let result = prepared.map(|(message, sent)| {
+                messages.push(message);
+                sent
+            });
+            waiting.push(BatchOutcome { id, result });
+        }
+        let queue = queue.clone();
+        let mut stored = self
+            .call(|slot| Op::Send {
+                queue,
+                messages,
+                slot,
+            })
+            .await?
+            .into_iter();
+        for outcome in waiting.iter_mut().filter(|outcome| outcome.result.is_ok()) {
+            if let Err(error) = stored.next().unwrap_or(Err(QueueError::Closed)) {
+                outcome.result = Err(error);
+            }
+        }
+        Ok(waiting)
+    }
+
+    /// Receives up to `max` messages, waiting for a first one as long as `wait` says
+    /// (SQS API Reference, `ReceiveMessage`).
+    ///
+    /// Cancel-safe: messages on their way to a future that is dropped are given back at once and
+    /// not counted as received (should the writer's channel be full, they wait for their
+    /// visibility timeout).
+    pub async fn receive(
+        &self,
+        queue: &QueueName,
+        options: ReceiveOptions,
+    ) -> Result<Vec<Message>, QueueError> {
+        if !(1..=limits::MAX_BATCH_ENTRIES).contains(&options.max) {
+            return Err(QueueError::parameter(
+                "MaxNumberOfMessages",
+                "must be from 1 to 10.",
+            ));
+        }
+        let longest = Duration::from_secs(limits::MAX_WAIT_SECS.into());
+        if options.wait.is_some_and(|wait| wait > longest) {
+            return Err(QueueError::parameter(
+                "WaitTimeSeconds",
+                "must be from 0 to 20.",
+            ));
+        }
+        let secs = options.visibility_secs;
+        validate::in_range("VisibilityTimeout", secs, limits::MAX_VISIBILITY_SECS)?;
+        let take = Take {
+            max: options.max,
+            visibility_secs: options.visibility_secs,
+        };
+        let (reply, answer) = oneshot::channel();
+        let mut pending = PendingReceive {
+            queue,
+            writer: &self.writer,
+            answer,
+        };
+        let receiver = Receiver::new(queue.clone(), take, options.wait);
+        let op = Op::Receive {
+            receiver,
+            slot: Slot::new(reply),
+        };
+        self.writer.send(op).await.map_err(|_| QueueError::Closed)?;
+        (&mut pending.answer)
+            .await
+            .map_err(|_| QueueError::Closed)?
+    }
+
+    /// Deletes a received message. All three [`Deletion`]s are SQS's success; only the latest
+    /// receipt handle of a message deletes it (SQS API Reference, `DeleteMessage`).
+    pub async fn delete(
+        &self,
+        queue: &QueueName,
+        handle: ReceiptHandle,
+    ) -> Result<Deletion, QueueError> {
+        let queue = queue.clone();
+        let handles = vec![handle];
+        one(self
+            .call(|slot| Op::Delete {
+                queue,
+                handles,
+                slot,
+            })
+            .await?)
+    }
+
+    /// Deletes up to 10 received messages, each on its own.
+    pub async fn delete_batch(
+        &self,
+        queue: &QueueName,
+        entries: Vec<BatchEntry<ReceiptHandle>>,
+    ) -> Result<Vec<BatchOutcome<Deletion>>, QueueError> {
+        validate::batch(&entries)?;
+        let (ids, handles) = entries.into_iter().map(|e| (e.id, e.item)).unzip();
+        let queue = queue.clone();
+        let results = self
+            .call(|slot| Op::Delete {
+                queue,
+                handles,
+                slot,
+            })
+            .await?;
+        Ok(outcomes(ids, results))
+    }
+
+    /// Hides a message in flight for so many seconds from now; 0 makes it visible at once
+    /// (SQS API Reference, `ChangeMessageVisibility`). SQS's bound of 12 hours for all changes
+    /// together is not kept, only that of each.
+    pub async fn change_visibility(
+        &self,
+        queue: &QueueName,
+        handle: ReceiptHandle,
+        visibility_secs: u32,
+    ) -> Result<(), QueueError> {
+        let change = VisibilityChange {
+            receipt_handle: handle,
+            visibility_secs,
+        };
+        let entries = vec![BatchEntry::new("0", change)];
+        let outcomes = self.change_visibility_batch(queue, entries).await?;
+        one(outcomes.into_iter().map(|outcome| outcome.result).collect())
+    }
+
+    /// Changes the visibility of up to 10 messages, each on its own.
+    pub async fn change_visibility_batch(
+        &self,
+        queue: &QueueName,
+        entries: Vec<BatchEntry<VisibilityChange>>,
+    ) -> Result<Vec<BatchOutcome<()>>, QueueError> {
+        validate::batch(&entries)?;
+        let mut changes = Vec::new();
+        let mut waiting = Vec::new();
+        for BatchEntry { id, item } in entries {
+            let secs = Some(item.visibility_secs);
+            let result = validate::in_range("VisibilityTimeout", secs, limits::MAX_VISIBILITY_SECS);
+            if result.is_ok() {
+                changes.push(item);
+            }
+            waiting.push(BatchOutcome { id, result });
+        }
+        let queue = queue.clone();
+        let results = self
+            .call(|slot| Op::ChangeVisibility {
+                queue,
+                changes,
+                slot,
+            })
+            .await?;
+        let mut results = results.into_iter();
+        for outcome in waiting.iter_mut().filter(|outcome| outcome.result.is_ok()) {
+            outcome.result = results.next().unwrap_or(Err(QueueError::Closed));
+        }
+        Ok(waiting)
+    }
+
+    async fn call<T>(&self, op: impl FnOnce(Slot<T>) -> Op) -> Result<T, QueueError> {
+        let (reply, answer) = oneshot::channel();
+        self.writer
+            .send(op(Slot::new(reply)))
+            .await
+            .map_err(|_| QueueError::Closed)?;
+        answer.await.map_err(|_| QueueError::Closed)?
+    }
+}
+
+/// The caller's end of a receive. Dropped with messages inside, it gives them back.
+struct PendingReceive<'a> {
+    queue: &'a QueueName,
+    writer: &'a mpsc::Sender<Op>,
+    answer: oneshot::Receiver<Result<Vec<Message>, QueueError>>,
+}
+
+impl Drop for PendingReceive<'_> {
+    fn drop(&mut self) {
+        // From here on the writer finds the channel closed and keeps its messages.
+        self.answer.close();
+        let Ok(Ok(messages)) = self.answer.try_recv() else {
+            return;
+        };
+        if messages.is_empty() {
+            return;
+        }
+        let handles = messages.into_iter().map(|m| m.receipt_handle).collect();
+        let release = Op::Release {
+            queue: self.queue.clone(),
+            handles,
+        };
+        if self.writer.try_send(release).is_err() {
+            tracing::debug!(queue = %self.queue, "a cancelled receive waits for its visibility timeout");
+        }
+    }
+}
+
+/// Checks and digests a message on the caller's thread, to keep the writer's work short.
+fn prepare(message: OutgoingMessage) -> Result<(PreparedMessage, SentMessage), QueueError> {
+    let bytes = validate::message_size(&message)?;
+    let id = MessageId(Uuid::new_v4());
+    let trace = message.trace_header.as_ref();
+    let system = trace
+        .map(|trace| ("AWSTraceHeader".to_owned(), MessageAttribute::string(trace)))
+        .into_iter()
+        .collect();
+    let sent = SentMessage {
+        id,
+        body_md5: Md5Digest::of_body(&message.body),
+        attributes_md5: Md5Digest::of_attributes(&message.attributes),
+        system_attributes_md5: Md5Digest::of_attributes(&system),
+    };
+    let attributes = if message.attributes.is_empty() {
+        None
+    } else {
+        let json = serde_json::to_string(&message.attributes)
+            .map_err(|error| QueueError::parameter("MessageAttributes", error.to_string()))?;
+        Some(json)
+    };
+    let prepared = PreparedMessage {
+        id,
+        body_md5: sent.body_md5,
+        body: message.body,
+        attributes,
+        trace_header: message.trace_header,
+        delay_secs: message.delay_secs,
+        bytes,
+    };
+    Ok((prepared, sent))
+}
+
+/// The writer answers a request of one with one result.
+fn one<T>(results: Vec<Result<T, QueueError>>) -> Result<T, QueueError> {
+    results
+        .into_iter()
+        .next()
+        .unwrap_or(Err(QueueError::Closed))
+}
+
+fn outcomes<T>(ids: Vec<String>, results: Vec<Result<T, QueueError>>) -> Vec<BatchOutcome<T>> {
+    ids.into_iter()
+        .zip(results)
+        .map(|(id, result)| BatchOutcome { id, result })
+        .collect()
+}

@@ -1,0 +1,123 @@
+//! The directory, its lock and the database's schema.
+//! Owns how a directory is opened; refuses to know what the rows mean to SQS.
+
+use std::fs::{File, TryLockError};
+use std::path::Path;
+
+use rusqlite::Connection;
+
+use crate::errors::{OpenError, StorageError};
+
+/// The schema that this version writes; kept in `PRAGMA user_version`.
+const SCHEMA_VERSION: i64 = 1;
+
+/// `delivery` is the schedule: one small row for each message, in the order of visibility, moved
+/// on each receive. `payload` is written once and read once; its row id is the queue's id in the
+/// upper bits and the message's sequence number in the lower (`store::row_id`), so that a queue's
+/// messages lie together and one look-up needs one tree. A queue that was deleted or purged keeps
+/// its row with `dropped = 1` until the sweep has taken its messages away.
+const SCHEMA: &str = "
+    CREATE TABLE queue (
+        id INTEGER PRIMARY KEY AUTOINCREMENT,
+        name TEXT NOT NULL,
+        settings TEXT NOT NULL,
+        created_at INTEGER NOT NULL,
+        modified_at INTEGER NOT NULL,
+        dropped INTEGER NOT NULL DEFAULT 0
+    ) STRICT;
+    CREATE UNIQUE INDEX queue_name ON queue (name) WHERE dropped = 0;
+    CREATE TABLE delivery (
+        queue_id INTEGER NOT NULL,
+        visible_at INTEGER NOT NULL,
+        seq INTEGER NOT NULL,
+        sent_at INTEGER NOT NULL,
+        receive_count INTEGER NOT NULL,
+        first_received_at INTEGER NOT NULL,
+        nonce INTEGER NOT NULL,
+        PRIMARY KEY (queue_id, visible_at, seq)
+    ) STRICT, WITHOUT ROWID;
+    CREATE TABLE payload (
+        row INTEGER PRIMARY KEY,
+        id BLOB NOT NULL,
+        body_md5 BLOB NOT NULL,
+        attributes TEXT,
+        trace_header TEXT,
+        dead_letter_source TEXT,
+        body TEXT NOT NULL
+    ) STRICT;
+";
+
+/// An open database and the lock that keeps others out; dropping it gives both back.
+/// Fields drop in order: the connection closes before the lock goes.
+pub(crate) struct Database {
+    pub(crate) conn: Connection,
+    _lock: File,
+}
+
+impl Database {
+    pub(crate) fn open(dir: &Path, max_bytes: Option<u64>) -> Result<Self, OpenError> {
+        let io = |source| OpenError::Directory {
+            dir: dir.to_owned(),
+            source,
+        };
+        std::fs::create_dir_all(dir).map_err(io)?;
+        let lock = File::options()
+            .create(true)
+            .truncate(false)
+            .write(true)
+            .open(dir.join("queue.lock"))
+            .map_err(io)?;
+        match lock.try_lock() {
+            Ok(()) => {}
+            Err(TryLockError::WouldBlock) => {
+                return Err(OpenError::InUse {
+                    dir: dir.to_owned(),
+                });
+            }
+            Err(TryLockError::Error(source)) => return Err(io(source)),
+        }
+        let database = |error: rusqlite::Error| OpenError::Database {
+            dir: dir.to_owned(),
+            source: StorageError::from(error),
+        };
+        let conn = Connection::open(dir.join("queue.sqlite3")).map_err(database)?;
+        let found: i64 = conn
+            .query_row("PRAGMA user_version", [], |row| row.get(0))
+            .map_err(database)?;
+        if found > SCHEMA_VERSION {
+            return Err(OpenError::NewerSchema {
+                dir: dir.to_owned(),
+                found,
+                known: SCHEMA_VERSION,
+            });
+        }
+        prepare(&conn, found, max_bytes).map_err(database)?;
+        Ok(Self { conn, _lock: lock })
+    }
+}
+
+fn prepare(conn: &Connection, found: i64, max_bytes: Option<u64>) -> rusqlite::Result<()> {
+    conn.execute_batch(
+        "PRAGMA journal_mode = WAL;
+         PRAGMA locking_mode = EXCLUSIVE;
+         PRAGMA synchronous = FULL;
+         PRAGMA wal_autocheckpoint = 4000;
+         PRAGMA journal_size_limit = 67108864;
+         PRAGMA cache_size = -32768;
+         PRAGMA temp_store = MEMORY;",
+    )?;
+    conn.set_prepared_statement_cache_capacity(64);
+    if let Some(bytes) = max_bytes {
+        let page: u64 = conn.query_row("PRAGMA page_size", [], |row| row.get(0))?;
+        let pages = i64::try_from(bytes / page.max(1))
+            .unwrap_or(i64::MAX)
+            .max(1);
+        conn.query_row(&format!("PRAGMA max_page_count = {pages}"), [], |_| Ok(()))?;
+    }
+    if found == 0 {
+        conn.execute_batch(&format!(
+            "BEGIN IMMEDIATE; {SCHEMA} PRAGMA user_version = {SCHEMA_VERSION}; COMMIT;"
+        ))?;
+    }
+    Ok(())
+}
