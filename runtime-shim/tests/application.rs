@@ -27,7 +27,11 @@ fn a_posted_message_is_stored_within_a_second() {
         let (status, body) = get(&app.url(status_url));
         (status == 200).then_some(body)
     });
-    assert!(since.elapsed() < Duration::from_secs(1), "{:?}", since.elapsed());
+    assert!(
+        since.elapsed() < Duration::from_secs(1),
+        "{:?}",
+        since.elapsed()
+    );
     // The JSON value is the one that was posted, to the letter.
     assert!(document.contains(posted), "{document}");
     let document: Value = serde_json::from_str(&document).unwrap();
@@ -35,9 +39,14 @@ fn a_posted_message_is_stored_within_a_second() {
     let digest = "sha256";
     assert_eq!(document[digest].as_str().unwrap().len(), 64);
     for time in ["received_at", "processed_at"] {
-        assert!(document[time].as_str().unwrap().ends_with('Z'), "{document}");
+        assert!(
+            document[time].as_str().unwrap().ends_with('Z'),
+            "{document}"
+        );
     }
-    wait_for("the queue to be empty", || (app.depth("messages") == (0, 0, 0)).then_some(()));
+    wait_for("the queue to be empty", || {
+        (app.depth("messages") == (0, 0, 0)).then_some(())
+    });
 }
 
 #[test]
@@ -51,7 +60,10 @@ fn concurrent_counts_are_distinct_and_survive_a_restart() {
                 assert_eq!(status, 200, "{body}");
                 let answer: Value = serde_json::from_str(&body).unwrap();
                 assert_eq!(answer["id"], "x");
-                counts.lock().unwrap().push(answer["count"].as_u64().unwrap());
+                counts
+                    .lock()
+                    .unwrap()
+                    .push(answer["count"].as_u64().unwrap());
             });
         }
     });
@@ -84,11 +96,15 @@ fn no_acknowledged_message_is_lost_by_kill_9() {
                         let n = next.fetch_add(1, Ordering::SeqCst);
                         let body = json!({ "n": n }).to_string();
                         // After the kill: refused or cut off, and not acknowledged.
-                        let Ok(response) = agent.post(url).send(body) else { return };
+                        let Ok(response) = agent.post(url).send(body) else {
+                            return;
+                        };
                         if response.status() != 202 {
                             return;
                         }
-                        let Ok(body) = response.into_body().read_to_string() else { return };
+                        let Ok(body) = response.into_body().read_to_string() else {
+                            return;
+                        };
                         let answer: Value = serde_json::from_str(&body).unwrap();
                         let id = answer["message_id"].as_str().unwrap().to_owned();
                         acknowledged.lock().unwrap().insert((id, n));
@@ -106,7 +122,11 @@ fn no_acknowledged_message_is_lost_by_kill_9() {
         app.restart();
     }
     let acknowledged = acknowledged.lock().unwrap();
-    assert!(acknowledged.len() > MESSAGES * 9 / 10, "{} acknowledged", acknowledged.len());
+    assert!(
+        acknowledged.len() > MESSAGES * 9 / 10,
+        "{} acknowledged",
+        acknowledged.len()
+    );
     // What was in flight at a kill comes back when its lease ends, after 30 s.
     for (id, n) in &*acknowledged {
         let document = wait_for("an acknowledged message to be stored", || {
@@ -116,7 +136,9 @@ fn no_acknowledged_message_is_lost_by_kill_9() {
         let document: Value = serde_json::from_str(&document).unwrap();
         assert_eq!(document["body"]["n"], *n as u64);
     }
-    wait_for("the queue to be empty", || (app.depth("messages") == (0, 0, 0)).then_some(()));
+    wait_for("the queue to be empty", || {
+        (app.depth("messages") == (0, 0, 0)).then_some(())
+    });
     assert_eq!(app.depth("messages-dlq"), (0, 0, 0));
 }
 
@@ -126,7 +148,10 @@ fn bad_requests_get_a_clear_answer() {
     let problem = |(status, body): (u16, String)| {
         let problem: Value = serde_json::from_str(&body).unwrap_or_else(|_| panic!("{body}"));
         assert_eq!(problem["status"], status);
-        (status, problem["detail"].as_str().unwrap_or_default().to_owned())
+        (
+            status,
+            problem["detail"].as_str().unwrap_or_default().to_owned(),
+        )
     };
     let url = app.url("/process_message");
     let (status, detail) = problem(post(&url, b"{\"a\": tru}"));
@@ -140,10 +165,16 @@ fn bad_requests_get_a_clear_answer() {
     assert_eq!(post(&url, &json_of(limit)).0, 202);
     let (status, detail) = problem(post(&url, &json_of(limit + 1)));
     assert_eq!(status, 413);
-    assert!(detail.contains("262144") || detail.contains("256 KiB"), "{detail}");
+    assert!(
+        detail.contains("262144") || detail.contains("256 KiB"),
+        "{detail}"
+    );
 
     let (status, detail) = problem(get(&app.url("/nowhere")));
-    assert_eq!((status, detail.as_str()), (404, "no route leads to `/nowhere`"));
+    assert_eq!(
+        (status, detail.as_str()),
+        (404, "no route leads to `/nowhere`")
+    );
     assert_eq!(problem(get(&app.url("/process_message/no-such-id"))).0, 404);
     let response = agent().delete(&url).call().unwrap();
     assert_eq!(response.status(), 405);
@@ -169,8 +200,13 @@ fn a_message_that_is_not_json_is_dead_lettered_with_its_reason() {
     let reason: Value = serde_json::from_str(reason.as_str().unwrap()).unwrap();
     assert_eq!(reason["component"], "process-message-worker");
     assert_eq!(reason["receive_count"], 1);
-    assert!(reason["error"].as_str().unwrap().contains("JSON"), "{reason}");
-    wait_for("the queue to be empty", || (app.depth("messages") == (0, 0, 0)).then_some(()));
+    assert!(
+        reason["error"].as_str().unwrap().contains("JSON"),
+        "{reason}"
+    );
+    wait_for("the queue to be empty", || {
+        (app.depth("messages") == (0, 0, 0)).then_some(())
+    });
 }
 
 #[test]

@@ -73,10 +73,19 @@ fn requests_look_as_on_spin() {
         &format!("spin-full-url: http://{host}/probe/headers?x=1"),
         &format!("host: {host}"),
     ] {
-        assert!(headers.lines().any(|line| line == expected), "`{expected}` not in\n{headers}");
+        assert!(
+            headers.lines().any(|line| line == expected),
+            "`{expected}` not in\n{headers}"
+        );
     }
-    assert!(headers.contains("spin-client-addr: 127.0.0.1:"), "{headers}");
-    assert!(!headers.contains("6.6.6.6") && !headers.contains("admin"), "{headers}");
+    assert!(
+        headers.contains("spin-client-addr: 127.0.0.1:"),
+        "{headers}"
+    );
+    assert!(
+        !headers.contains("6.6.6.6") && !headers.contains("admin"),
+        "{headers}"
+    );
 }
 
 #[test]
@@ -86,14 +95,16 @@ fn private_routes_are_for_components_alone() {
     let (status, headers) = get(&app.url("/probe/fetch?url=http://inner.spin.internal/headers"));
     assert_eq!(status, 200, "{headers}");
     assert!(headers.contains("spin-path-info: /headers"), "{headers}");
-    assert!(headers.contains("spin-raw-component-route: /..."), "{headers}");
+    assert!(
+        headers.contains("spin-raw-component-route: /..."),
+        "{headers}"
+    );
     // What is not allowed is refused inside the process too.
     let (_, refused) = get(&app.url("/probe/fetch?url=http://users.spin.internal/headers"));
     assert!(refused.contains("HttpRequestDenied"), "{refused}");
     // A component that calls itself for ever is stopped.
     let started = Instant::now();
-    let (status, answer) =
-        get(&app.url("/probe/fetch?url=http://inner.spin.internal/cycle/inner"));
+    let (status, answer) = get(&app.url("/probe/fetch?url=http://inner.spin.internal/cycle/inner"));
     assert_eq!(status, 508, "{answer}");
     assert!(answer.contains("LoopDetected"), "{answer}");
     assert!(started.elapsed() < Duration::from_secs(2));
@@ -128,7 +139,10 @@ fn outbound_requests_reach_allowed_hosts_and_no_others() {
 #[test]
 fn key_value_stores_open_by_grant() {
     let mut app = start("");
-    assert_eq!(get(&app.url("/probe/open/default")), (200, "open".to_owned()));
+    assert_eq!(
+        get(&app.url("/probe/open/default")),
+        (200, "open".to_owned())
+    );
     let (status, refused) = get(&app.url("/probe/open/other"));
     assert_eq!((status, refused.as_str()), (403, "Error::AccessDenied"));
 
@@ -141,10 +155,20 @@ fn key_value_stores_open_by_grant() {
     put("a", b"2");
     assert_eq!(get(&app.url("/probe/kv/a")), (200, "2".to_owned()));
     assert_eq!(get(&app.url("/probe/kv/")).1, "a\nb%20%F0%9F%98%80");
-    assert_eq!(agent().delete(app.url("/probe/kv/a")).call().unwrap().status(), 204);
+    assert_eq!(
+        agent()
+            .delete(app.url("/probe/kv/a"))
+            .call()
+            .unwrap()
+            .status(),
+        204
+    );
     assert_eq!(get(&app.url("/probe/kv/a")).0, 404);
 
-    assert_eq!(get(&app.url("/probe/keyvalue/default")), (200, "passed".to_owned()));
+    assert_eq!(
+        get(&app.url("/probe/keyvalue/default")),
+        (200, "passed".to_owned())
+    );
 
     // The file is Spin's: its schema, and its counters.
     app.kill();
@@ -163,13 +187,27 @@ fn key_value_stores_open_by_grant() {
 #[test]
 fn variables_and_environment_are_the_components_own() {
     let app = start("");
-    assert_eq!(get(&app.url("/probe/variable/greeting")), (200, "hello world".to_owned()));
+    assert_eq!(
+        get(&app.url("/probe/variable/greeting")),
+        (200, "hello world".to_owned())
+    );
     assert_eq!(get(&app.url("/probe/variable/token")).1, "s3cret-value");
     let (status, error) = get(&app.url("/probe/variable/who"));
     assert_eq!(status, 404);
-    assert!(error.contains("Undefined") && error.contains("`who`"), "{error}");
-    assert!(get(&app.url("/probe/variable/Bad-Name")).1.contains("InvalidName"));
-    assert!(get(&app.url("/probe/config/greeting")).1.contains("hello world"));
+    assert!(
+        error.contains("Undefined") && error.contains("`who`"),
+        "{error}"
+    );
+    assert!(
+        get(&app.url("/probe/variable/Bad-Name"))
+            .1
+            .contains("InvalidName")
+    );
+    assert!(
+        get(&app.url("/probe/config/greeting"))
+            .1
+            .contains("hello world")
+    );
     assert!(get(&app.url("/probe/config/who")).1.contains("None"));
     assert!(get(&app.url("/probe/config/")).1.contains("greeting"));
     assert_eq!(get(&app.url("/probe/env/COLOUR")).1, "green");
@@ -195,11 +233,21 @@ fn files_and_sockets_are_out_of_reach() {
 fn bodies_arrive_whole() {
     let app = start("");
     let response = agent().get(app.url("/probe/stream/64")).call().unwrap();
-    let body = response.into_body().with_config().limit(64 << 20).read_to_vec().unwrap();
+    let body = response
+        .into_body()
+        .with_config()
+        .limit(64 << 20)
+        .read_to_vec()
+        .unwrap();
     assert_eq!(body.len(), 64 * 64 * 1024);
     let sent = vec![b'y'; 3 << 20];
     let response = agent().post(app.url("/probe/echo")).send(&sent).unwrap();
-    let echoed = response.into_body().with_config().limit(64 << 20).read_to_vec().unwrap();
+    let echoed = response
+        .into_body()
+        .with_config()
+        .limit(64 << 20)
+        .read_to_vec()
+        .unwrap();
     assert!(echoed == sent, "{} bytes came back", echoed.len());
 }
 
@@ -209,7 +257,11 @@ fn failing_components_answer_as_problems() {
     for (path, status, detail) in [
         ("/probe/trap", 500, "component `probe` failed"),
         ("/probe/silent", 500, "component `probe` failed"),
-        ("/probe/loop", 504, "component `probe` did not answer within 2 s"),
+        (
+            "/probe/loop",
+            504,
+            "component `probe` did not answer within 2 s",
+        ),
     ] {
         let (got, body) = get(&app.url(path));
         assert_eq!(got, status, "{path}: {body}");

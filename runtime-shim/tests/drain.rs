@@ -55,17 +55,30 @@ fn a_stop_signal_finishes_what_was_begun() {
         });
         let stopped = Instant::now();
         app.signal(signal);
-        assert_eq!(request.join().unwrap(), (200, "awake".to_owned()), "{signal}");
+        assert_eq!(
+            request.join().unwrap(),
+            (200, "awake".to_owned()),
+            "{signal}"
+        );
         let (status, log) = app.wait();
         assert!(status.success(), "{signal}: {status}\n{log}");
-        assert!(stopped.elapsed() < Duration::from_secs(10), "{:?}", stopped.elapsed());
+        assert!(
+            stopped.elapsed() < Duration::from_secs(10),
+            "{:?}",
+            stopped.elapsed()
+        );
         assert!(log.contains("all work is finished"), "{log}");
 
         // Nothing is in flight, and every message was begun once.
         app.restart();
         let (visible, in_flight, _) = app.depth("jobs");
-        assert!(visible + in_flight < 40, "some were handled before the stop");
-        wait_for("the rest", || (app.depth("jobs") == (0, 0, 0)).then_some(()));
+        assert!(
+            visible + in_flight < 40,
+            "some were handled before the stop"
+        );
+        wait_for("the rest", || {
+            (app.depth("jobs") == (0, 0, 0)).then_some(())
+        });
         for job in &jobs {
             let key = job.replace(' ', "%20");
             let (_, attempts) = get(&app.url(&format!("/probe/kv/attempts/{key}")));
@@ -86,7 +99,11 @@ fn the_grace_period_is_the_end() {
     app.signal("-TERM");
     let (status, log) = app.wait();
     assert_eq!(status.code(), Some(1), "{log}");
-    assert!(stopped.elapsed() < Duration::from_secs(4), "{:?}", stopped.elapsed());
+    assert!(
+        stopped.elapsed() < Duration::from_secs(4),
+        "{:?}",
+        stopped.elapsed()
+    );
     app.restart();
     assert_eq!(app.depth("jobs"), (0, 1, 0));
 }
@@ -107,8 +124,13 @@ fn nobody_is_asked_for_credentials_on_behalf_of_an_embedded_queue() {
     ];
     let app = App::start_with(&manifest(), &[], &env);
     let id = app.send("jobs", "ok");
-    wait_for("the message", || (get(&app.url(&format!("/probe/kv/{id}"))).0 == 200).then_some(()));
-    assert!(metadata.accept().is_err(), "the metadata endpoint was asked");
+    wait_for("the message", || {
+        (get(&app.url(&format!("/probe/kv/{id}"))).0 == 200).then_some(())
+    });
+    assert!(
+        metadata.accept().is_err(),
+        "the metadata endpoint was asked"
+    );
 
     // The same through the wire: a queue of its own, and a consumer beside it.
     let mut queue = gristmill(home.path())
@@ -117,10 +139,15 @@ fn nobody_is_asked_for_credentials_on_behalf_of_an_embedded_queue() {
         .spawn()
         .unwrap();
     let mut lines = std::io::BufRead::lines(std::io::BufReader::new(queue.stdout.take().unwrap()));
-    assert_eq!(lines.next().unwrap().unwrap(), "Queue http://127.0.0.1:9324");
+    assert_eq!(
+        lines.next().unwrap().unwrap(),
+        "Queue http://127.0.0.1:9324"
+    );
     assert_eq!(lines.next().unwrap().unwrap(), "Ready");
     let beside = App::start_with(&manifest(), &["--no-local-queue"], &env);
-    wait_for("the queue's answer", || (get(&beside.admin("/readyz")).0 == 200).then_some(()));
+    wait_for("the queue's answer", || {
+        (get(&beside.admin("/readyz")).0 == 200).then_some(())
+    });
     let body = r#"{"QueueUrl":"http://127.0.0.1:9324/000000000000/jobs","MessageBody":"ok"}"#;
     let sent = support::agent()
         .post("http://127.0.0.1:9324")
@@ -136,5 +163,8 @@ fn nobody_is_asked_for_credentials_on_behalf_of_an_embedded_queue() {
     });
     queue.kill().unwrap();
     queue.wait().unwrap();
-    assert!(metadata.accept().is_err(), "the metadata endpoint was asked");
+    assert!(
+        metadata.accept().is_err(),
+        "the metadata endpoint was asked"
+    );
 }

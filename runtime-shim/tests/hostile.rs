@@ -58,7 +58,9 @@ fn hostile_messages_hurt_nobody_else() {
         "timeout_secs = 2\nbackoff_base_secs = 1\nbackoff_cap_secs = 4\nmax_concurrency = 40",
     ));
     let threads = std::thread::available_parallelism().unwrap().get();
-    let mut hostile: Vec<String> = ["trap", "recurse", "allocate", "error"].map(String::from).into();
+    let mut hostile: Vec<String> = ["trap", "recurse", "allocate", "error"]
+        .map(String::from)
+        .into();
     hostile.extend((0..threads + 6).map(|n| format!("loop-{n}")));
     for body in &hostile {
         // Distinct bodies, so that attempts are told apart; `loop-3` is `loop 3`.
@@ -73,17 +75,27 @@ fn hostile_messages_hurt_nobody_else() {
         let sent = Instant::now();
         let id = app.send("jobs", &format!("ok {n}"));
         wait_for("an honest message", || stored(&app, &id));
-        assert!(sent.elapsed() < Duration::from_secs(2), "{n}: {:?}", sent.elapsed());
+        assert!(
+            sent.elapsed() < Duration::from_secs(2),
+            "{n}: {:?}",
+            sent.elapsed()
+        );
     }
 
     wait_for("the hostile messages to be dead letters", || {
         (app.depth("jobs-dlq").0 == hostile.len() as u64).then_some(())
     });
-    wait_for("the queue to be empty", || (app.depth("jobs") == (0, 0, 0)).then_some(()));
+    wait_for("the queue to be empty", || {
+        (app.depth("jobs") == (0, 0, 0)).then_some(())
+    });
     let mut gaps: BTreeMap<usize, Vec<u64>> = BTreeMap::new();
     for body in &hostile {
         let times = attempts(&app, &body.replacen('-', "%20", 1));
-        let times = if times.is_empty() { attempts(&app, &body.replacen('-', " ", 1)) } else { times };
+        let times = if times.is_empty() {
+            attempts(&app, &body.replacen('-', " ", 1))
+        } else {
+            times
+        };
         assert_eq!(times.len(), 5, "attempts at `{body}`: {times:?}");
         for (n, pair) in times.windows(2).enumerate() {
             gaps.entry(n).or_default().push(pair[1] - pair[0]);
@@ -94,7 +106,10 @@ fn hostile_messages_hurt_nobody_else() {
         for gap in gaps {
             // At least the shortest delay, at most the ceiling plus the time the
             // attempt itself may take, with some slack for a busy machine.
-            assert!((1000..=ceiling + 2000 + 1500).contains(gap), "gap {n}: {gap} ms");
+            assert!(
+                (1000..=ceiling + 2000 + 1500).contains(gap),
+                "gap {n}: {gap} ms"
+            );
         }
     }
     let mean = |n: usize| gaps[&n].iter().sum::<u64>() / gaps[&n].len() as u64;
@@ -142,7 +157,9 @@ fn leave_leaves_and_reject_rejects() {
     app.restart();
     app.send("jobs", "leave");
     app.send("jobs", "reject");
-    wait_for("the rejected message", || (app.depth("jobs-dlq").0 == 1).then_some(()));
+    wait_for("the rejected message", || {
+        (app.depth("jobs-dlq").0 == 1).then_some(())
+    });
     assert_eq!(attempts(&app, "reject").len(), 1);
     // Left alone, it comes back when its visibility timeout runs out.
     let times = wait_for("the left message to come back", || {
@@ -173,7 +190,11 @@ fn a_component_gets_the_attributes_that_its_trigger_asks_for() {
     seen.sort_unstable();
     assert_eq!(
         seen,
-        ["ApproximateReceiveCount - 1", "blob Binary [0, 1, 255]", "trace.id Number.int 7"]
+        [
+            "ApproximateReceiveCount - 1",
+            "blob Binary [0, 1, 255]",
+            "trace.id Number.int 7"
+        ]
     );
 }
 
@@ -182,8 +203,9 @@ fn what_a_component_prints_is_logged_with_its_name() {
     let app = App::start(&manifest(""));
     app.send("jobs", "print grist for the mill");
     wait_for("the line in the log", || {
-        app.log().lines().find(|line| {
-            line.contains("grist for the mill") && line.contains("worker")
-        }).map(str::to_owned)
+        app.log()
+            .lines()
+            .find(|line| line.contains("grist for the mill") && line.contains("worker"))
+            .map(str::to_owned)
     });
 }

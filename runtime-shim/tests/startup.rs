@@ -28,13 +28,21 @@ fn refused(files: &[(&str, &[u8])], command: &[&str]) -> String {
     let stderr = String::from_utf8(output.stderr).unwrap();
     assert_eq!(output.status.code(), Some(1), "{stderr}");
     let stdout = String::from_utf8(output.stdout).unwrap();
-    assert!(!stdout.contains("Ready") && !stdout.contains("Serving"), "{stdout}");
+    assert!(
+        !stdout.contains("Ready") && !stdout.contains("Serving"),
+        "{stdout}"
+    );
     assert!(stderr.starts_with("error: "), "{stderr}");
     stderr
 }
 
 const UP: &[&str] = &[
-    "up", "--listen", "127.0.0.1:0", "--queue-listen", "127.0.0.1:0", "--admin-listen",
+    "up",
+    "--listen",
+    "127.0.0.1:0",
+    "--queue-listen",
+    "127.0.0.1:0",
+    "--admin-listen",
     "127.0.0.1:0",
 ];
 
@@ -45,18 +53,60 @@ fn mistakes_are_named_before_anything_is_served() {
     let worker = wasm("guest_worker");
     let worker = worker.to_str().unwrap();
     for (manifest, expected) in [
-        ("not toml at all".to_owned(), "manifest `spin.toml` is malformed: TOML parse error at line 1"),
-        (http("missing.wasm", ""), "component `a`: cannot read `./missing.wasm`"),
-        (http("text.wasm", ""), "component `a`: `./text.wasm` is not a valid WebAssembly component"),
-        (http("core.wasm", ""), "`./core.wasm` is a core WebAssembly module, not a component"),
-        (http(worker, ""), "component `a` is named by a `[[trigger.http]]` but does not export `wasi:http/incoming-handler`: it exports `handle-queue-message`"),
-        (http(probe, "key_value_store = [\"x\"]\n"), "unknown field `key_value_store`"),
-        (http(probe, "allowed_outbound_hosts = [\"example.com\"]\n"), "component `a`: `example.com` is not an allowed host"),
-        (http(probe, "allowed_outbound_hosts = [\"http://b.spin.internal\"]\n"), "defines no component `b`"),
-        (http(probe, "[variables]\nx = { required = true }\n"), "variable `x` is required and has no value"),
-        (http(probe, "[component.a.variables]\ny = \"{{ nope }}\"\n"), "uses `{{ nope }}`, which `[variables]` does not declare"),
-        (http(probe, "[[trigger.http]]\nroute = \"/\"\ncomponent = \"a\"\n"), "route `/` leads to component `a` and to component `a`"),
-        (http(probe, "[[trigger.cron]]\ncomponent = \"a\"\n"), "`[[trigger.cron]]` is not supported"),
+        (
+            "not toml at all".to_owned(),
+            "manifest `spin.toml` is malformed: TOML parse error at line 1",
+        ),
+        (
+            http("missing.wasm", ""),
+            "component `a`: cannot read `./missing.wasm`",
+        ),
+        (
+            http("text.wasm", ""),
+            "component `a`: `./text.wasm` is not a valid WebAssembly component",
+        ),
+        (
+            http("core.wasm", ""),
+            "`./core.wasm` is a core WebAssembly module, not a component",
+        ),
+        (
+            http(worker, ""),
+            "component `a` is named by a `[[trigger.http]]` but does not export `wasi:http/incoming-handler`: it exports `handle-queue-message`",
+        ),
+        (
+            http(probe, "key_value_store = [\"x\"]\n"),
+            "unknown field `key_value_store`",
+        ),
+        (
+            http(probe, "allowed_outbound_hosts = [\"example.com\"]\n"),
+            "component `a`: `example.com` is not an allowed host",
+        ),
+        (
+            http(
+                probe,
+                "allowed_outbound_hosts = [\"http://b.spin.internal\"]\n",
+            ),
+            "defines no component `b`",
+        ),
+        (
+            http(probe, "[variables]\nx = { required = true }\n"),
+            "variable `x` is required and has no value",
+        ),
+        (
+            http(probe, "[component.a.variables]\ny = \"{{ nope }}\"\n"),
+            "uses `{{ nope }}`, which `[variables]` does not declare",
+        ),
+        (
+            http(
+                probe,
+                "[[trigger.http]]\nroute = \"/\"\ncomponent = \"a\"\n",
+            ),
+            "route `/` leads to component `a` and to component `a`",
+        ),
+        (
+            http(probe, "[[trigger.cron]]\ncomponent = \"a\"\n"),
+            "`[[trigger.cron]]` is not supported",
+        ),
     ] {
         let files: &[(&str, &[u8])] = &[
             ("spin.toml", manifest.as_bytes()),
@@ -65,7 +115,10 @@ fn mistakes_are_named_before_anything_is_served() {
         ];
         for command in [&["check"][..], UP] {
             let stderr = refused(files, command);
-            assert!(stderr.contains(expected), "{command:?}: `{expected}` not in\n{stderr}");
+            assert!(
+                stderr.contains(expected),
+                "{command:?}: `{expected}` not in\n{stderr}"
+            );
         }
     }
 }
@@ -75,7 +128,10 @@ fn an_undefined_store_label_is_an_error_with_a_runtime_configuration() {
     let probe = wasm("guest_probe");
     let manifest = http(probe.to_str().unwrap(), "key_value_stores = [\"cache\"]\n");
     let config = "[key_value_store.other]\ntype = \"spin\"\npath = \"x.db\"\n";
-    let files = [("spin.toml", manifest.as_bytes()), ("rc.toml", config.as_bytes())];
+    let files = [
+        ("spin.toml", manifest.as_bytes()),
+        ("rc.toml", config.as_bytes()),
+    ];
     let stderr = refused(&files, &["check", "--runtime-config-file", "rc.toml"]);
     assert!(
         stderr.contains("component `a` is granted the key-value store `cache`, which the runtime configuration does not define"),
@@ -83,7 +139,10 @@ fn an_undefined_store_label_is_an_error_with_a_runtime_configuration() {
     );
     let files = [("spin.toml", manifest.as_bytes())];
     let stderr = refused(&files, &["check", "--runtime-config-file", "none.toml"]);
-    assert!(stderr.contains("cannot read runtime configuration `none.toml`"), "{stderr}");
+    assert!(
+        stderr.contains("cannot read runtime configuration `none.toml`"),
+        "{stderr}"
+    );
 }
 
 #[test]
@@ -112,7 +171,10 @@ fn taken_addresses_and_folders_are_named() {
         let at = command.iter().position(|arg| *arg == flag).unwrap();
         command[at + 1] = &address;
         let stderr = refused(&files, &command);
-        assert!(stderr.contains(&format!("cannot listen on {address}")), "{stderr}");
+        assert!(
+            stderr.contains(&format!("cannot listen on {address}")),
+            "{stderr}"
+        );
         assert!(stderr.contains(flag), "{stderr}");
     }
 
@@ -126,7 +188,10 @@ fn taken_addresses_and_folders_are_named() {
 #[test]
 fn an_unreachable_external_queue_is_named() {
     let worker = wasm("guest_worker");
-    let gone = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+    let gone = TcpListener::bind("127.0.0.1:0")
+        .unwrap()
+        .local_addr()
+        .unwrap();
     let manifest = format!(
         "{HEAD}[[trigger.sqs]]\ncomponent = \"a\"\nqueue_url = \"http://{gone}/000000000000/q\"\n\
          [component.a]\nsource = {worker:?}\nkey_value_stores = [\"results\"]\n"
@@ -141,7 +206,12 @@ fn an_unreachable_external_queue_is_named() {
     );
     let stderr = String::from_utf8(output.stderr).unwrap();
     assert_eq!(output.status.code(), Some(1), "{stderr}");
-    assert!(stderr.contains(&format!("cannot consume queue `http://{gone}/000000000000/q`")), "{stderr}");
+    assert!(
+        stderr.contains(&format!(
+            "cannot consume queue `http://{gone}/000000000000/q`"
+        )),
+        "{stderr}"
+    );
 }
 
 #[test]
@@ -149,7 +219,11 @@ fn check_lists_what_it_found() {
     let app = App::start_own();
     let output = output(gristmill(app.dir()).args(["check", "--state-dir", "elsewhere"]));
     let stdout = String::from_utf8(output.stdout).unwrap();
-    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    assert!(
+        output.status.success(),
+        "{}",
+        String::from_utf8_lossy(&output.stderr)
+    );
     for expected in [
         "component process-message-worker\n",
         "  exports handle-queue-message\n",

@@ -38,8 +38,18 @@ pub(crate) async fn measure(messages: usize) -> anyhow::Result<Vec<Figure>> {
     progress("drain: the same natively ...");
     let native_wire = native::drain_by_sdk(messages).await?;
     Ok(vec![
-        ratio("drained: embedded queue to SQLite", "messages/s", embedded, native),
-        ratio("drained: SQS protocol to SQLite", "messages/s", wire, native_wire),
+        ratio(
+            "drained: embedded queue to SQLite",
+            "messages/s",
+            embedded,
+            native,
+        ),
+        ratio(
+            "drained: SQS protocol to SQLite",
+            "messages/s",
+            wire,
+            native_wire,
+        ),
     ])
 }
 
@@ -57,7 +67,9 @@ pub(crate) fn resolve(
 ) -> anyhow::Result<(App, Stores, InvokerOptions)> {
     std::fs::write(dir.join("spin.toml"), manifest)?;
     let cli = Cli::try_parse_from(["gristmill", "check", "--from", &dir.to_string_lossy()])?;
-    let Command::Check(args) = cli.command else { anyhow::bail!("not a check") };
+    let Command::Check(args) = cli.command else {
+        anyhow::bail!("not a check")
+    };
     let project = Project::load(args, &Environment::default())?;
     let app = project.app(origin)?;
     let stores = project.open_stores(&app)?;
@@ -91,7 +103,10 @@ async fn sandboxed(messages: usize, path: Route) -> anyhow::Result<f64> {
     let trigger = app.queues[0].clone();
     let metrics = Metrics::new();
     let invoker = Arc::new(Invoker::load(app, &stores, options, &metrics)?);
-    let aws = AwsSettings { anonymous: matches!(path, Route::Wire), ..AwsSettings::default() };
+    let aws = AwsSettings {
+        anonymous: matches!(path, Route::Wire),
+        ..AwsSettings::default()
+    };
     let in_process = match path {
         Route::InProcess => Some(&embedded),
         Route::Wire => None,
@@ -114,7 +129,10 @@ async fn sandboxed(messages: usize, path: Route) -> anyhow::Result<f64> {
 async fn wait_until_empty(embedded: &EmbeddedQueue) -> anyhow::Result<()> {
     loop {
         let depths = embedded.depths().await;
-        let (_, depth) = depths.iter().find(|(name, _)| name == "bench").context("no queue")?;
+        let (_, depth) = depths
+            .iter()
+            .find(|(name, _)| name == "bench")
+            .context("no queue")?;
         if depth.visible + depth.in_flight + depth.delayed == 0 {
             return Ok(());
         }
@@ -173,11 +191,18 @@ async fn natively(messages: usize) -> anyhow::Result<f64> {
     let mut lanes = JoinSet::new();
     // As many messages at once as the consumer handles.
     for _ in 0..CONCURRENCY.div_ceil(10) {
-        let (queue, name, store, done) =
-            (queue.clone(), name.clone(), store.clone(), Arc::clone(&done));
+        let (queue, name, store, done) = (
+            queue.clone(),
+            name.clone(),
+            store.clone(),
+            Arc::clone(&done),
+        );
         lanes.spawn(async move {
             while done.load(Ordering::Relaxed) < messages {
-                let options = ReceiveOptions { max: 10, ..ReceiveOptions::default() };
+                let options = ReceiveOptions {
+                    max: 10,
+                    ..ReceiveOptions::default()
+                };
                 let received = queue.receive(&name, options).await?;
                 let count = received.len();
                 let mut handled = JoinSet::new();

@@ -36,9 +36,13 @@ pub(crate) async fn measure(rounds: u32) -> anyhow::Result<Vec<Figure>> {
     for _ in 0..3 {
         let started = Instant::now();
         for _ in 0..rounds {
-            let outcome =
-                invoker.queue_message(&component, &message, Duration::from_secs(10)).await;
-            ensure!(outcome == Outcome::Completed(MessageAction::Delete), "{outcome:?}");
+            let outcome = invoker
+                .queue_message(&component, &message, Duration::from_secs(10))
+                .await;
+            ensure!(
+                outcome == Outcome::Completed(MessageAction::Delete),
+                "{outcome:?}"
+            );
         }
         sandboxed = sandboxed.min(micros(started, rounds));
     }
@@ -52,7 +56,12 @@ pub(crate) async fn measure(rounds: u32) -> anyhow::Result<Vec<Figure>> {
         }
         native = native.min(micros(started, rounds));
     }
-    Ok(vec![ratio("one message in a fresh sandbox", "µs", sandboxed, native)])
+    Ok(vec![ratio(
+        "one message in a fresh sandbox",
+        "µs",
+        sandboxed,
+        native,
+    )])
 }
 
 fn micros(started: Instant, rounds: u32) -> f64 {

@@ -1,6 +1,10 @@
 //! `cargo xtask bench`: what the sandbox costs. Each figure stands beside that of
 //! native Rust doing the same work, on the same libraries, in the same run.
-#![allow(clippy::print_stdout, clippy::print_stderr, reason = "a benchmark prints its figures")]
+#![allow(
+    clippy::print_stdout,
+    clippy::print_stderr,
+    reason = "a benchmark prints its figures"
+)]
 
 mod drain;
 mod invocation;
@@ -33,7 +37,9 @@ struct Args {
 
 fn main() -> anyhow::Result<()> {
     let args = Args::parse();
-    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .enable_all()
+        .build()?;
     if let Some(state) = args.native_counter {
         return runtime.block_on(native::serve_counter(&state));
     }
@@ -44,7 +50,9 @@ fn main() -> anyhow::Result<()> {
     report.extend(runtime.block_on(requests::measure(scale))?);
     println!("{}", report.table());
     if let Some(path) = args.write {
-        report.write(&path).with_context(|| format!("cannot write {}", path.display()))?;
+        report
+            .write(&path)
+            .with_context(|| format!("cannot write {}", path.display()))?;
         println!("written to {}", path.display());
     }
     Ok(())
@@ -54,7 +62,10 @@ fn main() -> anyhow::Result<()> {
 fn release_dir() -> anyhow::Result<PathBuf> {
     let own = std::env::current_exe()?;
     // target/release/examples/bench
-    let dir = own.parent().and_then(|dir| dir.parent()).context("no build folder")?;
+    let dir = own
+        .parent()
+        .and_then(|dir| dir.parent())
+        .context("no build folder")?;
     Ok(dir.to_owned())
 }
 
@@ -62,8 +73,14 @@ fn release_dir() -> anyhow::Result<PathBuf> {
 fn wasm(name: &str) -> anyhow::Result<PathBuf> {
     let release = release_dir()?;
     let target = release.parent().context("no target folder")?;
-    let path = target.join("wasm32-wasip2/release").join(format!("{name}.wasm"));
-    anyhow::ensure!(path.exists(), "{} is missing: run `cargo xtask bench`", path.display());
+    let path = target
+        .join("wasm32-wasip2/release")
+        .join(format!("{name}.wasm"));
+    anyhow::ensure!(
+        path.exists(),
+        "{} is missing: run `cargo xtask bench`",
+        path.display()
+    );
     Ok(path)
 }
 
@@ -73,5 +90,10 @@ fn progress(text: &str) {
 }
 
 fn ratio(name: &str, unit: &'static str, gristmill: f64, native: f64) -> Figure {
-    Figure { name: name.to_owned(), unit, gristmill, native }
+    Figure {
+        name: name.to_owned(),
+        unit,
+        gristmill,
+        native,
+    }
 }

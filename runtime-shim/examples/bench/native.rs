@@ -43,7 +43,9 @@ pub(crate) async fn process(
         "sha256": digest,
     });
     if !store.exists(id)? {
-        store.set(id.to_owned(), document.to_string().into_bytes()).await?;
+        store
+            .set(id.to_owned(), document.to_string().into_bytes())
+            .await?;
     }
     Ok(())
 }
@@ -74,12 +76,20 @@ pub(crate) async fn drain_by_sdk(messages: usize) -> anyhow::Result<f64> {
     let started = Instant::now();
     let mut lanes = JoinSet::new();
     for _ in 0..7 {
-        let (client, url, store, done) =
-            (client.clone(), url.clone(), store.clone(), Arc::clone(&done));
+        let (client, url, store, done) = (
+            client.clone(),
+            url.clone(),
+            store.clone(),
+            Arc::clone(&done),
+        );
         lanes.spawn(async move {
             while done.load(Ordering::Relaxed) < messages {
-                let answer =
-                    client.receive_message().queue_url(&url).max_number_of_messages(10).send().await?;
+                let answer = client
+                    .receive_message()
+                    .queue_url(&url)
+                    .max_number_of_messages(10)
+                    .send()
+                    .await?;
                 let received = answer.messages.unwrap_or_default();
                 let count = received.len();
                 let mut handled = JoinSet::new();
@@ -87,7 +97,8 @@ pub(crate) async fn drain_by_sdk(messages: usize) -> anyhow::Result<f64> {
                     let store = store.clone();
                     handled.spawn(async move {
                         let id = message.message_id.unwrap_or_default();
-                        process(&store, &id, message.body.as_deref().unwrap_or_default(), 0).await?;
+                        process(&store, &id, message.body.as_deref().unwrap_or_default(), 0)
+                            .await?;
                         anyhow::Ok(message.receipt_handle.unwrap_or_default())
                     });
                 }
@@ -140,7 +151,11 @@ async fn count(
     store: SqliteStore,
     request: Request<Incoming>,
 ) -> Result<Response<Full<Bytes>>, Infallible> {
-    let id = request.uri().path().trim_start_matches("/counter/").to_owned();
+    let id = request
+        .uri()
+        .path()
+        .trim_start_matches("/counter/")
+        .to_owned();
     let body = match store.increment(id.clone(), 1).await {
         Ok(count) => serde_json::json!({ "id": id, "count": count }).to_string(),
         Err(error) => error.to_string(),

@@ -27,7 +27,13 @@ impl Report {
             "| measure | unit | Gristmill | native Rust | Gristmill / native |\n\
              |---|---|---:|---:|---:|\n",
         );
-        for Figure { name, unit, gristmill, native } in &self.figures {
+        for Figure {
+            name,
+            unit,
+            gristmill,
+            native,
+        } in &self.figures
+        {
             let (own, other) = (number(*gristmill), number(*native));
             // Writing to a String cannot fail.
             let _ = writeln!(

@@ -33,7 +33,14 @@ pub(crate) async fn measure(scale: u32) -> anyhow::Result<Vec<Figure>> {
     );
     std::fs::write(dir.path().join("spin.toml"), manifest)?;
     let mut gristmill = Command::new(release_dir()?.join("gristmill"));
-    gristmill.args(["up", "--quiet", "--listen", "127.0.0.1:0", "--admin-listen", "127.0.0.1:0"]);
+    gristmill.args([
+        "up",
+        "--quiet",
+        "--listen",
+        "127.0.0.1:0",
+        "--admin-listen",
+        "127.0.0.1:0",
+    ]);
     gristmill.current_dir(dir.path());
     let own = Server::start(gristmill)?;
     let sandboxed = load(&own.address, seconds).await?;
@@ -47,9 +54,24 @@ pub(crate) async fn measure(scale: u32) -> anyhow::Result<Vec<Figure>> {
     let natively = load(&other.address, seconds).await?;
     drop(other);
     Ok(vec![
-        ratio("counter, 32 connections", "requests/s", sandboxed.rate, natively.rate),
-        ratio("counter, 32 connections: median", "ms", sandboxed.p50, natively.p50),
-        ratio("counter, 32 connections: 99th percentile", "ms", sandboxed.p99, natively.p99),
+        ratio(
+            "counter, 32 connections",
+            "requests/s",
+            sandboxed.rate,
+            natively.rate,
+        ),
+        ratio(
+            "counter, 32 connections: median",
+            "ms",
+            sandboxed.p50,
+            natively.p50,
+        ),
+        ratio(
+            "counter, 32 connections: 99th percentile",
+            "ms",
+            sandboxed.p99,
+            natively.p99,
+        ),
     ])
 }
 
@@ -64,7 +86,10 @@ impl Server {
         let stdout = child.stdout.take().context("no stdout")?;
         let mut lines = BufReader::new(stdout).lines();
         let line = lines.next().context("the server ended at once")??;
-        let address = line.strip_prefix("Serving http://").context("no address")?.to_owned();
+        let address = line
+            .strip_prefix("Serving http://")
+            .context("no address")?
+            .to_owned();
         // Read on, so that the server never waits for its reader.
         std::thread::spawn(move || lines.for_each(drop));
         Ok(Self { child, address })
@@ -96,7 +121,8 @@ async fn run(address: &str, time: Duration) -> anyhow::Result<Load> {
     let mut connections = JoinSet::new();
     let started = Instant::now();
     for n in 0..CONNECTIONS {
-        let (over, answered, address) = (Arc::clone(&over), Arc::clone(&answered), address.to_owned());
+        let (over, answered, address) =
+            (Arc::clone(&over), Arc::clone(&answered), address.to_owned());
         connections.spawn(async move {
             let stream = TcpStream::connect(&address).await?;
             stream.set_nodelay(true)?;
@@ -130,5 +156,9 @@ async fn run(address: &str, time: Duration) -> anyhow::Result<Load> {
     }
     times.sort_unstable();
     let at = |share: f64| times[(times.len() as f64 * share) as usize].as_secs_f64() * 1e3;
-    Ok(Load { rate: total as f64 / elapsed.as_secs_f64(), p50: at(0.5), p99: at(0.99) })
+    Ok(Load {
+        rate: total as f64 / elapsed.as_secs_f64(),
+        p50: at(0.5),
+        p99: at(0.99),
+    })
 }

@@ -12,7 +12,7 @@ use atomics::CasError;
 use store::{Error, KeyResponse};
 
 /// A compare-and-swap under way: the value it saw.
-pub struct Cas {
+pub(super) struct Cas {
     store: SqliteStore,
     key: String,
     seen: Option<Vec<u8>>,

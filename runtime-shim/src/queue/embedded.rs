@@ -29,7 +29,9 @@ pub enum EmbeddedError {
         source: OpenError,
     },
     /// Its address.
-    #[error("cannot serve the embedded queue on {address}: {source}: choose another address with `{flag}`")]
+    #[error(
+        "cannot serve the embedded queue on {address}: {source}: choose another address with `{flag}`"
+    )]
     Bind {
         /// The address.
         address: SocketAddr,
@@ -63,11 +65,18 @@ impl EmbeddedQueue {
         address: SocketAddr,
         flag: &'static str,
     ) -> Result<(Self, Server), EmbeddedError> {
-        let queue = LocalQueue::open(dir, Options::default())
-            .map_err(|source| EmbeddedError::Open { dir: dir.to_owned(), source })?;
+        let queue =
+            LocalQueue::open(dir, Options::default()).map_err(|source| EmbeddedError::Open {
+                dir: dir.to_owned(),
+                source,
+            })?;
         let server = Server::bind(address, queue.clone())
             .await
-            .map_err(|source| EmbeddedError::Bind { address, source, flag })?;
+            .map_err(|source| EmbeddedError::Bind {
+                address,
+                source,
+                flag,
+            })?;
         let origin = origin_of(server.local_addr()).into();
         Ok((Self { queue, origin }, server))
     }
@@ -79,15 +88,24 @@ impl EmbeddedQueue {
 
     /// Creates queue `name` and its dead-letter queue, unless they exist.
     pub async fn ensure(&self, name: &str) -> Result<(), EmbeddedError> {
-        let create = async { self.queue.ensure_queue_with_dlq(&QueueName::parse(name)?).await };
-        create.await.map_err(|source| EmbeddedError::Create { name: name.to_owned(), source })
+        let create = async {
+            self.queue
+                .ensure_queue_with_dlq(&QueueName::parse(name)?)
+                .await
+        };
+        create.await.map_err(|source| EmbeddedError::Create {
+            name: name.to_owned(),
+            source,
+        })
     }
 
     /// The messages in every queue, by state.
     pub async fn depths(&self) -> Vec<(String, Depth)> {
         let mut depths = Vec::new();
         // Without a limit, a page holds all of them.
-        let Ok(page) = self.queue.list_queues("", None, None).await else { return depths };
+        let Ok(page) = self.queue.list_queues("", None, None).await else {
+            return depths;
+        };
         for name in page.names {
             if let Ok(depth) = self.queue.depth(&name).await {
                 depths.push((name.to_string(), depth));
@@ -103,19 +121,23 @@ impl EmbeddedQueue {
             let description = self.queue.describe(&name).await?;
             Ok::<_, QueueError>((name, description))
         };
-        let (name, description) = find
-            .await
-            .map_err(|error| ConnectError { url: url.to_string(), reason: error.to_string() })?;
+        let (name, description) = find.await.map_err(|error| ConnectError {
+            url: url.to_string(),
+            reason: error.to_string(),
+        })?;
         let redrive = description.settings.redrive;
         let facts = QueueFacts {
             name: name.to_string(),
             // A queue may hide nothing; a consumer needs a lease to work under.
             visibility: Duration::from_secs(description.settings.visibility_secs.max(1).into()),
-            dead_letter: redrive.and_then(|policy| {
-                policy.target_arn.rsplit(':').next().map(str::to_owned)
-            }),
+            dead_letter: redrive
+                .and_then(|policy| policy.target_arn.rsplit(':').next().map(str::to_owned)),
         };
-        Ok(EmbeddedSource { queue: self.queue.clone(), name, facts })
+        Ok(EmbeddedSource {
+            queue: self.queue.clone(),
+            name,
+            facts,
+        })
     }
 
     /// Finishes what was begun; nothing is accepted any more.
@@ -155,15 +177,23 @@ impl EmbeddedSource {
         };
         let messages = self.queue.receive(&self.name, options).await?;
         let at = Instant::now();
-        Ok(messages.into_iter().map(|message| received(message, at)).collect())
+        Ok(messages
+            .into_iter()
+            .map(|message| received(message, at))
+            .collect())
     }
 
     pub(super) async fn delete(
         &self,
         receipts: Vec<&Receipt>,
     ) -> Result<Vec<EntryOutcome>, SourceError> {
-        let entries = receipts.into_iter().map(|receipt| ReceiptHandle::from(receipt.0.clone()));
-        let outcomes = self.queue.delete_batch(&self.name, numbered(entries)).await?;
+        let entries = receipts
+            .into_iter()
+            .map(|receipt| ReceiptHandle::from(receipt.0.clone()));
+        let outcomes = self
+            .queue
+            .delete_batch(&self.name, numbered(entries))
+            .await?;
         Ok(outcomes
             .into_iter()
             .map(|outcome| match outcome.result {
@@ -178,11 +208,16 @@ impl EmbeddedSource {
         &self,
         changes: Vec<(&Receipt, Duration)>,
     ) -> Result<Vec<EntryOutcome>, SourceError> {
-        let changes = changes.into_iter().map(|(receipt, delay)| VisibilityChange {
-            receipt_handle: ReceiptHandle::from(receipt.0.clone()),
-            visibility_secs: delay.as_secs() as u32,
-        });
-        let outcomes = self.queue.change_visibility_batch(&self.name, numbered(changes)).await?;
+        let changes = changes
+            .into_iter()
+            .map(|(receipt, delay)| VisibilityChange {
+                receipt_handle: ReceiptHandle::from(receipt.0.clone()),
+                visibility_secs: delay.as_secs() as u32,
+            });
+        let outcomes = self
+            .queue
+            .change_visibility_batch(&self.name, numbered(changes))
+            .await?;
         let outcome = |outcome: BatchOutcome<()>| match outcome.result {
             Ok(()) => EntryOutcome::Done,
             Err(error) => entry_outcome(&error),
@@ -206,14 +241,18 @@ impl EmbeddedSource {
             };
             copy.attributes.insert(attribute.name.clone(), value);
         }
-        copy.attributes.insert(REASON_ATTRIBUTE.to_owned(), MessageAttribute::string(note));
+        copy.attributes
+            .insert(REASON_ATTRIBUTE.to_owned(), MessageAttribute::string(note));
         self.queue.send(&QueueName::parse(target)?, copy).await?;
         Ok(())
     }
 }
 
 fn numbered<T>(items: impl Iterator<Item = T>) -> Vec<BatchEntry<T>> {
-    items.enumerate().map(|(index, item)| BatchEntry::new(index.to_string(), item)).collect()
+    items
+        .enumerate()
+        .map(|(index, item)| BatchEntry::new(index.to_string(), item))
+        .collect()
 }
 
 fn entry_outcome(error: &QueueError) -> EntryOutcome {
@@ -229,7 +268,10 @@ fn received(message: local_queue::Message, at: Instant) -> Received {
     let mut system = vec![
         ("SenderId".to_owned(), local_queue::ACCOUNT_ID.to_owned()),
         ("SentTimestamp".to_owned(), message.sent_at_ms.to_string()),
-        ("ApproximateReceiveCount".to_owned(), message.receive_count.to_string()),
+        (
+            "ApproximateReceiveCount".to_owned(),
+            message.receive_count.to_string(),
+        ),
         (
             "ApproximateFirstReceiveTimestamp".to_owned(),
             message.first_received_at_ms.to_string(),
@@ -242,14 +284,17 @@ fn received(message: local_queue::Message, at: Instant) -> Received {
     for (name, value) in optional {
         system.extend(value.map(|value| (name.to_owned(), value)));
     }
-    let custom = message.attributes.into_iter().map(|(name, attribute)| CustomAttribute {
-        name,
-        data_type: attribute.data_type().to_owned(),
-        value: match attribute.value().clone() {
-            local_queue::AttributeValue::Text(text) => AttributeValue::Text(text),
-            local_queue::AttributeValue::Binary(bytes) => AttributeValue::Binary(bytes),
-        },
-    });
+    let custom = message
+        .attributes
+        .into_iter()
+        .map(|(name, attribute)| CustomAttribute {
+            name,
+            data_type: attribute.data_type().to_owned(),
+            value: match attribute.value().clone() {
+                local_queue::AttributeValue::Text(text) => AttributeValue::Text(text),
+                local_queue::AttributeValue::Binary(bytes) => AttributeValue::Binary(bytes),
+            },
+        });
     Received {
         id: message.id.to_string(),
         receipt: Receipt(message.receipt_handle.to_string()),

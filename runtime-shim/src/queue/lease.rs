@@ -17,14 +17,14 @@ fn margin(visibility: Duration) -> Duration {
 }
 
 /// The time a component gets where none is configured.
-pub fn default_timeout(visibility: Duration) -> Duration {
+pub(super) fn default_timeout(visibility: Duration) -> Duration {
     visibility
         .saturating_sub(margin(visibility))
         .max(Duration::from_millis(100))
 }
 
 /// The lease on one message.
-pub struct Lease<'a> {
+pub(super) struct Lease<'a> {
     source: &'a QueueSource,
     receipt: &'a Receipt,
     visibility: Duration,
@@ -33,11 +33,11 @@ pub struct Lease<'a> {
 
 /// The message may be somebody else's from now on.
 #[derive(Debug, PartialEq, Eq)]
-pub struct Lost;
+pub(super) struct Lost;
 
 impl<'a> Lease<'a> {
     /// The lease on what was received at `at` for `visibility`.
-    pub fn new(
+    pub(super) fn new(
         source: &'a QueueSource,
         receipt: &'a Receipt,
         at: Instant,
@@ -52,7 +52,7 @@ impl<'a> Lease<'a> {
     }
 
     /// When it ends, as things stand.
-    pub fn end(&self) -> Instant {
+    pub(super) fn end(&self) -> Instant {
         *self.end.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -62,7 +62,7 @@ impl<'a> Lease<'a> {
 
     /// Extends the lease whenever half of it is over, for as long as it is
     /// polled. Returns when the lease cannot be held.
-    pub async fn keep(&self, heartbeats: &Counter) -> Lost {
+    pub(super) async fn keep(&self, heartbeats: &Counter) -> Lost {
         let mut pause = self.visibility / 2;
         loop {
             tokio::time::sleep(pause).await;

@@ -7,22 +7,22 @@ use crate::invoker::{Message, MessageAttribute, MessageAttributeValue};
 
 /// Identifies one receive of a message; a later receive has another.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
-pub struct Receipt(pub String);
+pub(super) struct Receipt(pub(super) String);
 
 /// One custom attribute.
 #[derive(Clone, Debug, PartialEq)]
-pub struct CustomAttribute {
+pub(super) struct CustomAttribute {
     /// Its name.
-    pub name: String,
+    pub(super) name: String,
     /// Its SQS data type.
-    pub data_type: String,
+    pub(super) data_type: String,
     /// Its value.
-    pub value: AttributeValue,
+    pub(super) value: AttributeValue,
 }
 
 /// The value of a custom attribute.
 #[derive(Clone, Debug, PartialEq)]
-pub enum AttributeValue {
+pub(super) enum AttributeValue {
     /// Types `String` and `Number`.
     Text(String),
     /// Type `Binary`.
@@ -31,26 +31,26 @@ pub enum AttributeValue {
 
 /// One received message.
 #[derive(Clone, Debug)]
-pub struct Received {
+pub(super) struct Received {
     /// The queue's id for it.
-    pub id: String,
+    pub(super) id: String,
     /// What deletes it, or changes its visibility.
-    pub receipt: Receipt,
+    pub(super) receipt: Receipt,
     /// Its text.
-    pub body: String,
+    pub(super) body: String,
     /// System attributes.
-    pub system: Vec<(String, String)>,
+    pub(super) system: Vec<(String, String)>,
     /// Custom attributes.
-    pub custom: Vec<CustomAttribute>,
+    pub(super) custom: Vec<CustomAttribute>,
     /// How often it has been received, this time included.
-    pub receive_count: u32,
+    pub(super) receive_count: u32,
     /// When this receive happened: the lease counts from here.
-    pub at: Instant,
+    pub(super) at: Instant,
 }
 
 impl Received {
     /// A system attribute.
-    pub fn system(&self, name: &str) -> Option<&str> {
+    pub(super) fn system(&self, name: &str) -> Option<&str> {
         self.system
             .iter()
             .find(|(n, _)| n == name)
@@ -59,7 +59,7 @@ impl Received {
 
     /// The message that the component of `trigger` gets: with the attributes
     /// that the trigger asks for, system attributes first, as on stock Spin.
-    pub fn for_component(&self, trigger: &QueueTrigger) -> Message {
+    pub(super) fn for_component(&self, trigger: &QueueTrigger) -> Message {
         let system = self
             .system
             .iter()

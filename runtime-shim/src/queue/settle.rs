@@ -25,7 +25,7 @@ const LONGEST_RETRY: Duration = Duration::from_secs(5);
 
 /// What to do with a received message.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Action {
+pub(super) enum Action {
     /// Remove it.
     Delete,
     /// Hide it for so long from now.
@@ -34,7 +34,7 @@ pub enum Action {
 
 /// How that went.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Settled {
+pub(super) enum Settled {
     /// Done.
     Done,
     /// The queue no longer knows the receipt.
@@ -52,21 +52,26 @@ struct Request {
 }
 
 /// Takes requests to settle and answers each.
-pub struct Settler {
+pub(super) struct Settler {
     requests: mpsc::Sender<Request>,
     worker: JoinHandle<()>,
 }
 
 impl Settler {
     /// Starts settling on `source`; `retries` counts entries tried again.
-    pub fn start(source: Arc<QueueSource>, retries: Counter) -> Self {
+    pub(super) fn start(source: Arc<QueueSource>, retries: Counter) -> Self {
         let (requests, waiting) = mpsc::channel(WAITING);
         let worker = tokio::spawn(run(source, waiting, retries));
         Self { requests, worker }
     }
 
     /// Settles one message; returns when the queue confirmed it.
-    pub async fn settle(&self, receipt: &Receipt, action: Action, until: Instant) -> Settled {
+    pub(super) async fn settle(
+        &self,
+        receipt: &Receipt,
+        action: Action,
+        until: Instant,
+    ) -> Settled {
         let (reply, answer) = oneshot::channel();
         let request = Request {
             receipt: receipt.clone(),
@@ -81,7 +86,7 @@ impl Settler {
     }
 
     /// Waits for every request to be answered.
-    pub async fn finish(self) {
+    pub(super) async fn finish(self) {
         drop(self.requests);
         if let Err(error) = self.worker.await {
             tracing::error!("settling ended unexpectedly: {error}");

@@ -104,7 +104,7 @@ impl QueueSource {
             Some(embedded) => Ok(Self::Embedded(embedded.source(url).await?)),
             None => {
                 // Another process serves the embedded queue there.
-                let anonymous = url.origin() == EMBEDDED_ORIGIN;
+                let anonymous = aws.anonymous || url.origin() == EMBEDDED_ORIGIN;
                 Ok(Self::Sqs(SqsSource::connect(url, aws, anonymous).await?))
             }
         }

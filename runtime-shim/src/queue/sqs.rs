@@ -38,6 +38,8 @@ const LEAST_VISIBILITY: Duration = Duration::from_secs(1);
 pub struct AwsSettings {
     /// `AWS_REGION`
     pub region: Option<String>,
+    /// Endpoints take any credentials, so the credential chain is not asked.
+    pub anonymous: bool,
 }
 
 impl AwsSettings {
@@ -48,6 +50,7 @@ impl AwsSettings {
             .or(environment.get("AWS_DEFAULT_REGION"));
         Self {
             region: region.map(str::to_owned),
+            anonymous: false,
         }
     }
 }

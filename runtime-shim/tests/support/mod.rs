@@ -1,5 +1,10 @@
 //! Runs the real `gristmill` on free ports, and talks to it as users do.
-#![allow(dead_code, clippy::unwrap_used, missing_docs, reason = "each test file uses a part")]
+#![allow(
+    dead_code,
+    clippy::unwrap_used,
+    missing_docs,
+    reason = "each test file uses a part"
+)]
 
 use std::io::{BufRead, BufReader, Read};
 use std::path::{Path, PathBuf};
@@ -20,16 +25,31 @@ pub fn root() -> &'static Path {
 /// A guest of the tests, or a component of the application.
 pub fn wasm(name: &str) -> PathBuf {
     let release = Path::new(env!("CARGO_BIN_EXE_gristmill")).parent().unwrap();
-    let path = release.parent().unwrap().join("wasm32-wasip2/release").join(format!("{name}.wasm"));
-    assert!(path.exists(), "{} is missing: run `cargo xtask test`", path.display());
+    let path = release
+        .parent()
+        .unwrap()
+        .join("wasm32-wasip2/release")
+        .join(format!("{name}.wasm"));
+    assert!(
+        path.exists(),
+        "{} is missing: run `cargo xtask test`",
+        path.display()
+    );
     path
 }
 
 /// A `gristmill` command without anything of this machine's AWS configuration.
 pub fn gristmill(dir: &Path) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_gristmill"));
-    command.current_dir(dir).env("AWS_EC2_METADATA_DISABLED", "true");
-    for name in ["AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN", "AWS_PROFILE"] {
+    command
+        .current_dir(dir)
+        .env("AWS_EC2_METADATA_DISABLED", "true");
+    for name in [
+        "AWS_ACCESS_KEY_ID",
+        "AWS_SECRET_ACCESS_KEY",
+        "AWS_SESSION_TOKEN",
+        "AWS_PROFILE",
+    ] {
         command.env_remove(name);
     }
     command.env("GRISTMILL_LOG_FORMAT", "text");
@@ -70,7 +90,10 @@ impl App {
         let mut app = Self {
             dir: Arc::new(dir),
             args: args.iter().map(|s| (*s).to_owned()).collect(),
-            env: env.iter().map(|(k, v)| ((*k).to_owned(), (*v).to_owned())).collect(),
+            env: env
+                .iter()
+                .map(|(k, v)| ((*k).to_owned(), (*v).to_owned()))
+                .collect(),
             process: None,
         };
         app.restart();
@@ -90,8 +113,17 @@ impl App {
     pub fn restart(&mut self) {
         self.kill();
         let mut command = gristmill(self.dir.path());
-        command.args(["up", "--listen", "127.0.0.1:0", "--queue-listen", "127.0.0.1:0"]);
-        command.args(["--admin-listen", "127.0.0.1:0"]).args(&self.args).envs(self.env.clone());
+        command.args([
+            "up",
+            "--listen",
+            "127.0.0.1:0",
+            "--queue-listen",
+            "127.0.0.1:0",
+        ]);
+        command
+            .args(["--admin-listen", "127.0.0.1:0"])
+            .args(&self.args)
+            .envs(self.env.clone());
         self.process = Some(Process::start(command));
     }
 
@@ -111,12 +143,18 @@ impl App {
 
     /// A URL under the HTTP address.
     pub fn url(&self, path: &str) -> String {
-        format!("{}{path}", self.process().http.as_deref().expect("it serves HTTP"))
+        format!(
+            "{}{path}",
+            self.process().http.as_deref().expect("it serves HTTP")
+        )
     }
 
     /// The embedded queue's origin.
     pub fn queue_origin(&self) -> &str {
-        self.process().queue.as_deref().expect("it serves the queue")
+        self.process()
+            .queue
+            .as_deref()
+            .expect("it serves the queue")
     }
 
     /// A URL under the admin address.
@@ -145,7 +183,13 @@ impl App {
     /// Sends a signal.
     pub fn signal(&self, signal: &str) {
         let pid = self.pid().to_string();
-        assert!(Command::new("kill").args([signal, &pid]).status().unwrap().success());
+        assert!(
+            Command::new("kill")
+                .args([signal, &pid])
+                .status()
+                .unwrap()
+                .success()
+        );
     }
 
     /// Waits for the process to end; returns its status and its log.
@@ -158,8 +202,16 @@ impl App {
 
     /// A call to the embedded queue in AWS' JSON protocol.
     pub fn sqs(&self, action: &str, mut body: Value) -> Value {
-        if let Some(queue) = body.get("QueueName").filter(|_| action != "CreateQueue").cloned() {
-            let url = format!("{}/000000000000/{}", self.queue_origin(), queue.as_str().unwrap());
+        if let Some(queue) = body
+            .get("QueueName")
+            .filter(|_| action != "CreateQueue")
+            .cloned()
+        {
+            let url = format!(
+                "{}/000000000000/{}",
+                self.queue_origin(),
+                queue.as_str().unwrap()
+            );
             body["QueueUrl"] = url.into();
             body.as_object_mut().unwrap().remove("QueueName");
         }
@@ -172,20 +224,35 @@ impl App {
         let status = response.status();
         let text = response.into_body().read_to_string().unwrap();
         assert!(status.is_success(), "{action}: {status} {text}");
-        if text.is_empty() { Value::Null } else { serde_json::from_str(&text).unwrap() }
+        if text.is_empty() {
+            Value::Null
+        } else {
+            serde_json::from_str(&text).unwrap()
+        }
     }
 
     /// Sends a message and returns its id.
     pub fn send(&self, queue: &str, body: &str) -> String {
-        let answer = self.sqs("SendMessage", json!({"QueueName": queue, "MessageBody": body}));
+        let answer = self.sqs(
+            "SendMessage",
+            json!({"QueueName": queue, "MessageBody": body}),
+        );
         answer["MessageId"].as_str().unwrap().to_owned()
     }
 
     /// Visible, in flight and delayed messages of a queue.
     pub fn depth(&self, queue: &str) -> (u64, u64, u64) {
-        let answer = self
-            .sqs("GetQueueAttributes", json!({"QueueName": queue, "AttributeNames": ["All"]}));
-        let number = |name: &str| answer["Attributes"][name].as_str().unwrap().parse().unwrap();
+        let answer = self.sqs(
+            "GetQueueAttributes",
+            json!({"QueueName": queue, "AttributeNames": ["All"]}),
+        );
+        let number = |name: &str| {
+            answer["Attributes"][name]
+                .as_str()
+                .unwrap()
+                .parse()
+                .unwrap()
+        };
         (
             number("ApproximateNumberOfMessages"),
             number("ApproximateNumberOfMessagesNotVisible"),
@@ -209,7 +276,10 @@ impl Drop for App {
         if std::thread::panicking()
             && let Some(process) = &self.process
         {
-            eprintln!("--- log of the application\n{}", process.log.lock().unwrap());
+            eprintln!(
+                "--- log of the application\n{}",
+                process.log.lock().unwrap()
+            );
         }
         self.kill();
     }
@@ -217,7 +287,11 @@ impl Drop for App {
 
 impl Process {
     fn start(mut command: Command) -> Self {
-        let mut child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+        let mut child = command
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn()
+            .unwrap();
         let log = Arc::new(Mutex::new(String::new()));
         let stderr = child.stderr.take().unwrap();
         let sink = Arc::clone(&log);
@@ -249,7 +323,13 @@ impl Process {
                 _ => panic!("unexpected line on stdout: {line}"),
             }
         }
-        Self { child, http, queue, admin: admin.expect("an admin address"), log }
+        Self {
+            child,
+            http,
+            queue,
+            admin: admin.expect("an admin address"),
+            log,
+        }
     }
 }
 
@@ -264,20 +344,29 @@ pub fn agent() -> ureq::Agent {
 
 /// Status and body of a GET.
 pub fn get(url: &str) -> (u16, String) {
-    let response = agent().get(url).call().unwrap_or_else(|e| panic!("GET {url}: {e}"));
+    let response = agent()
+        .get(url)
+        .call()
+        .unwrap_or_else(|e| panic!("GET {url}: {e}"));
     (response.status().as_u16(), text(response))
 }
 
 /// Status and body of a POST with a JSON content type.
 pub fn post(url: &str, body: &[u8]) -> (u16, String) {
     let request = agent().post(url).header("content-type", "application/json");
-    let response = request.send(body).unwrap_or_else(|e| panic!("POST {url}: {e}"));
+    let response = request
+        .send(body)
+        .unwrap_or_else(|e| panic!("POST {url}: {e}"));
     (response.status().as_u16(), text(response))
 }
 
 fn text(response: ureq::http::Response<ureq::Body>) -> String {
     let mut bytes = Vec::new();
-    response.into_body().into_reader().read_to_end(&mut bytes).unwrap();
+    response
+        .into_body()
+        .into_reader()
+        .read_to_end(&mut bytes)
+        .unwrap();
     String::from_utf8_lossy(&bytes).into_owned()
 }
 
