@@ -190,8 +190,7 @@ impl QueueUrl {
         }
         let mut labels = host.split('.');
         match (labels.next()?, labels.next()?) {
-            ("sqs" | "sqs-fips", region) => Some(region),
-            (region, "queue") => Some(region),
+            ("sqs" | "sqs-fips", region) | (region, "queue") => Some(region),
             _ => None,
         }
     }
@@ -338,7 +337,7 @@ impl App {
         for trigger in &triggers.http {
             match &trigger.route {
                 manifest::Route::Path(route) => {
-                    routes.push((route.clone(), trigger.component.clone()))
+                    routes.push((route.clone(), trigger.component.clone()));
                 }
                 manifest::Route::Private(route) if route.private => {}
                 manifest::Route::Private(_) => {

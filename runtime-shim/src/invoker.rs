@@ -341,12 +341,12 @@ impl Invoker {
         request: Request<WasiBody>,
         depth: u8,
     ) -> Outcome<Response<WasiBody>> {
-        let (begin, begun) = oneshot::channel();
+        let (begin, response) = oneshot::channel();
         let invocation = Arc::clone(self).run_http(id.clone(), request, depth, begin);
         // Boxed, because a component may call a component may call a component.
         let invocation: futures::future::BoxFuture<'static, _> = Box::pin(invocation);
         let running = self.requests.spawn(invocation);
-        match begun.await {
+        match response.await {
             Ok(Ok(response)) => Outcome::Completed(response),
             Ok(Err(code)) => Outcome::GuestError(format!("{code:?}")),
             // It ended without a response: the task knows why.

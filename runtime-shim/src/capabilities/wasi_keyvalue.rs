@@ -12,7 +12,8 @@ use atomics::CasError;
 use store::{Error, KeyResponse};
 
 /// A compare-and-swap under way: the value it saw.
-pub(super) struct Cas {
+#[allow(unreachable_pub, reason = "the generated bindings export it again")]
+pub struct Cas {
     store: SqliteStore,
     key: String,
     seen: Option<Vec<u8>>,

@@ -64,8 +64,8 @@ impl SqliteDatabase {
         if let Some(folder) = path.parent() {
             std::fs::create_dir_all(folder).map_err(|e| StoreError::Database(e.to_string()))?;
         }
-        let writer = connect(path)?;
-        writer.execute_batch(SCHEMA)?;
+        let connection = connect(path)?;
+        connection.execute_batch(SCHEMA)?;
         let readers = (0..READERS)
             .map(|_| connect(path).map(Mutex::new))
             .collect::<Result<_, _>>()?;
@@ -74,7 +74,7 @@ impl SqliteDatabase {
         // has committed what was sent before.
         std::thread::Builder::new()
             .name("kv-writer".into())
-            .spawn(move || write_loop(&writer, waiting))
+            .spawn(move || write_loop(&connection, waiting))
             .map_err(|e| StoreError::Database(e.to_string()))?;
         Ok(Self {
             writes,
