@@ -1,2 +1,168 @@
-//! Placeholder until the measurement lands in this branch.
-fn main() {}
+//! Measures the in-process queue and prints one line for each figure. Directory: the first
+//! argument, else `GRISTMILL_BENCH_DIR`, else a temporary one.
+//! `cargo bench -p local-queue`, or the built binary with a directory.
+#![allow(
+    clippy::unwrap_used,
+    clippy::print_stdout,
+    reason = "a measurement prints its figures and stops at the first failure"
+)]
+
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+
+use local_queue::{
+    AttributeChanges, BatchEntry, LocalQueue, Options, OutgoingMessage, QueueName, ReceiveOptions,
+};
+
+const SENDERS: usize = 64;
+const SENDS: usize = 64_000;
+const BACKLOG: usize = 1_000_000;
+const BODY_BYTES: usize = 200;
+
+fn main() {
+    // `cargo bench` adds `--bench`.
+    let argument = std::env::args()
+        .skip(1)
+        .find(|argument| !argument.starts_with("--"));
+    let root = argument
+        .or_else(|| std::env::var("GRISTMILL_BENCH_DIR").ok())
+        .map(PathBuf::from);
+    let scratch = match root {
+        Some(root) => tempfile::tempdir_in(root),
+        None => tempfile::tempdir(),
+    }
+    .unwrap();
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .enable_all()
+        .build()
+        .unwrap();
+    runtime.block_on(measure(scratch.path()));
+}
+
+async fn measure(dir: &Path) {
+    let name = QueueName::parse("bench").unwrap();
+    let queue = LocalQueue::open(dir, Options::default()).unwrap();
+    queue
+        .create_queue(&name, AttributeChanges::default())
+        .await
+        .unwrap();
+    let body = "x".repeat(BODY_BYTES);
+
+    let start = Instant::now();
+    spread(SENDERS, |_| {
+        let (queue, name, body) = (queue.clone(), name.clone(), body.clone());
+        async move {
+            for _ in 0..SENDS / SENDERS {
+                queue
+                    .send(&name, OutgoingMessage::new(body.clone()))
+                    .await
+                    .unwrap();
+            }
+        }
+    })
+    .await;
+    report("send, 64 senders, one message each", SENDS, start.elapsed());
+
+    let start = Instant::now();
+    consume(&queue, &name, SENDS, 4).await;
+    report(
+        "receive + delete in batches of 10, 4 consumers",
+        SENDS,
+        start.elapsed(),
+    );
+
+    let start = Instant::now();
+    fill(&queue, &name, &body, BACKLOG).await;
+    report(
+        "send in batches of 10, 16 senders",
+        BACKLOG,
+        start.elapsed(),
+    );
+
+    let start = Instant::now();
+    for _ in 0..1000 {
+        queue.depth(&name).await.unwrap();
+    }
+    report("depth with 1,000,000 messages", 1000, start.elapsed());
+
+    queue.close().await;
+    drop(queue);
+    let start = Instant::now();
+    let queue = LocalQueue::open(dir, Options::default()).unwrap();
+    println!(
+        "open with 1,000,000 messages: {:.0} ms",
+        start.elapsed().as_secs_f64() * 1e3
+    );
+    assert_eq!(queue.depth(&name).await.unwrap().visible, BACKLOG as u64);
+
+    let start = Instant::now();
+    consume(&queue, &name, 200_000, 4).await;
+    report(
+        "receive + delete from 1,000,000, 4 consumers",
+        200_000,
+        start.elapsed(),
+    );
+    queue.close().await;
+}
+
+async fn fill(queue: &LocalQueue, name: &QueueName, body: &str, count: usize) {
+    const FILLERS: usize = 16;
+    spread(FILLERS, |_| {
+        let (queue, name, body) = (queue.clone(), name.clone(), body.to_owned());
+        async move {
+            for _ in 0..count / FILLERS / 10 {
+                let entry =
+                    |id: usize| BatchEntry::new(id.to_string(), OutgoingMessage::new(body.clone()));
+                let outcomes = queue.send_batch(&name, (0..10).map(entry).collect()).await;
+                assert!(
+                    outcomes
+                        .unwrap()
+                        .iter()
+                        .all(|outcome| outcome.result.is_ok())
+                );
+            }
+        }
+    })
+    .await;
+}
+
+async fn consume(queue: &LocalQueue, name: &QueueName, count: usize, consumers: usize) {
+    spread(consumers, |_| {
+        let (queue, name) = (queue.clone(), name.clone());
+        async move {
+            let options = ReceiveOptions {
+                max: 10,
+                ..ReceiveOptions::default()
+            };
+            let mut left = count / consumers;
+            while left > 0 {
+                let messages = queue.receive(&name, options).await.unwrap();
+                left = left.saturating_sub(messages.len());
+                let entries = messages
+                    .into_iter()
+                    .enumerate()
+                    .map(|(id, message)| BatchEntry::new(id.to_string(), message.receipt_handle));
+                queue.delete_batch(&name, entries.collect()).await.unwrap();
+            }
+        }
+    })
+    .await;
+}
+
+async fn spread<F: Future<Output = ()> + Send + 'static>(count: usize, task: impl Fn(usize) -> F) {
+    let mut tasks = tokio::task::JoinSet::new();
+    for index in 0..count {
+        tasks.spawn(task(index));
+    }
+    while let Some(done) = tasks.join_next().await {
+        done.unwrap();
+    }
+}
+
+fn report(what: &str, count: usize, took: Duration) {
+    let rate = count as f64 / took.as_secs_f64();
+    println!(
+        "{what}: {rate:.0}/s ({count} in {:.2} s)",
+        took.as_secs_f64()
+    );
+}

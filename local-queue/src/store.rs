@@ -941,3 +941,7 @@ fn read_payload(conn: &Connection, receipt: Receipt) -> rusqlite::Result<Message
 fn fresh_nonce() -> i64 {
     (Uuid::new_v4().as_u64_pair().0 as i64) | 1
 }
+
+#[cfg(test)]
+#[path = "store_tests.rs"]
+mod tests;

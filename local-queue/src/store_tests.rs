@@ -1,0 +1,237 @@
+//! The store with a clock that the test moves: retention, sweeping, the limit of messages in
+//! flight, undoing.
+#![allow(clippy::unwrap_used, reason = "a test stops at the first failure")]
+
+use super::*;
+use crate::model::{Depth, OutgoingMessage};
+
+const START: u64 = 1_700_000_000_000;
+const MINUTE: u64 = 60_000;
+const ONE: Take = Take {
+    max: 1,
+    visibility_secs: None,
+};
+const TEN: Take = Take {
+    max: 10,
+    visibility_secs: None,
+};
+
+fn name() -> QueueName {
+    QueueName::parse("q").unwrap()
+}
+
+/// A queue whose messages live for a minute and hide for 30 s, in an open transaction.
+fn store() -> (tempfile::TempDir, Store) {
+    let dir = tempfile::tempdir().unwrap();
+    let mut store = Store::open(dir.path(), "r".to_owned(), None, START).unwrap();
+    let changes = AttributeChanges {
+        retention_secs: Some(60),
+        ..AttributeChanges::default()
+    };
+    store.begin(true).unwrap();
+    store.create_queue(&name(), &changes, START).unwrap();
+    store.commit().unwrap();
+    store.begin(false).unwrap();
+    (dir, store)
+}
+
+fn send(store: &mut Store, count: usize, delay_secs: u32, now: u64) {
+    let message = |n: usize| PreparedMessage {
+        id: MessageId(Uuid::new_v4()),
+        body: OutgoingMessage::new(n.to_string()).body,
+        body_md5: Md5Digest::of_body(""),
+        attributes: None,
+        trace_header: None,
+        delay_secs: Some(delay_secs),
+        bytes: 1,
+    };
+    let messages: Vec<_> = (0..count).map(message).collect();
+    let results = store.send(&name(), &messages, now).unwrap();
+    assert!(results.iter().all(Result::is_ok));
+}
+
+fn depth(store: &mut Store, now: u64) -> (u64, u64, u64) {
+    let Depth {
+        visible,
+        in_flight,
+        delayed,
+    } = store.describe(&name(), now).unwrap().depth;
+    (visible, in_flight, delayed)
+}
+
+fn rows(store: &Store) -> (u64, u64) {
+    let count = |table: &str| {
+        let sql = format!("SELECT count(*) FROM {table}");
+        store
+            .database
+            .conn
+            .query_row(&sql, [], |row| row.get(0))
+            .unwrap()
+    };
+    (count("payload"), count("delivery"))
+}
+
+#[test]
+fn an_expired_message_is_deleted_instead_of_delivered() {
+    let (_dir, mut store) = store();
+    send(&mut store, 1, 0, START);
+    send(&mut store, 1, 0, START + 1);
+    let taken = store.take(&name(), TEN, START + MINUTE).unwrap();
+    assert_eq!(taken.messages.len(), 1);
+    assert_eq!(taken.messages[0].sent_at_ms, START + 1);
+    assert_eq!(depth(&mut store, START + MINUTE), (0, 1, 0));
+    assert_eq!(rows(&store), (1, 1));
+}
+
+#[test]
+fn the_sweep_deletes_expired_messages_in_every_state() {
+    let (_dir, mut store) = store();
+    send(&mut store, 3, 0, START);
+    send(&mut store, 1, 900, START);
+    store.take(&name(), ONE, START + 40_000).unwrap();
+    send(&mut store, 1, 0, START + 50_000);
+    assert_eq!(store.sweep(START + MINUTE - 1).unwrap(), Swept::default());
+    assert_eq!(depth(&mut store, START + MINUTE), (3, 1, 1));
+    let swept = store.sweep(START + MINUTE).unwrap();
+    assert_eq!(
+        swept,
+        Swept {
+            deleted: 4,
+            more: false
+        }
+    );
+    assert_eq!(depth(&mut store, START + MINUTE), (1, 0, 0));
+    assert_eq!(rows(&store), (1, 1));
+}
+
+#[test]
+fn the_sweep_is_bounded_and_comes_to_an_end() {
+    let (_dir, mut store) = store();
+    let count = limits::SWEEP_DELETE_ROWS * 2 + 5;
+    send(&mut store, count, 0, START);
+    let later = START + MINUTE;
+    let mut passes = Vec::new();
+    loop {
+        let swept = store.sweep(later).unwrap();
+        passes.push(swept.deleted);
+        if !swept.more {
+            break;
+        }
+    }
+    assert_eq!(
+        passes,
+        [limits::SWEEP_DELETE_ROWS, limits::SWEEP_DELETE_ROWS, 5]
+    );
+    assert_eq!(
+        (depth(&mut store, later), rows(&store)),
+        ((0, 0, 0), (0, 0))
+    );
+}
+
+#[test]
+fn a_receive_gives_up_its_turn_among_expired_messages() {
+    let (_dir, mut store) = store();
+    send(&mut store, limits::DISPOSALS_PER_RECEIVE + 5, 0, START);
+    send(&mut store, 1, 0, START + MINUTE);
+    let first = store.take(&name(), ONE, START + MINUTE).unwrap();
+    assert!(first.messages.is_empty() && first.unfinished);
+    let second = store.take(&name(), ONE, START + MINUTE).unwrap();
+    assert!(second.messages.len() == 1 && !second.unfinished);
+}
+
+#[test]
+fn purged_and_deleted_queues_are_swept_from_disk() {
+    let (_dir, mut store) = store();
+    send(&mut store, 3, 0, START);
+    store.purge_queue(&name()).unwrap();
+    send(&mut store, 1, 0, START);
+    assert_eq!(
+        (depth(&mut store, START), rows(&store)),
+        ((1, 0, 0), (4, 4))
+    );
+    while store.sweep(START).unwrap().more {}
+    assert_eq!(
+        (depth(&mut store, START), rows(&store)),
+        ((1, 0, 0), (1, 1))
+    );
+    store.delete_queue(&name()).unwrap();
+    while store.sweep(START).unwrap().more {}
+    assert_eq!(rows(&store), (0, 0));
+    assert_eq!(
+        store
+            .database
+            .conn
+            .query_row("SELECT count(*) FROM queue", [], |r| r.get(0)),
+        Ok(0)
+    );
+}
+
+#[test]
+fn the_limit_of_messages_in_flight_holds() {
+    let (_dir, mut store) = store();
+    send(&mut store, limits::MAX_IN_FLIGHT + 1, 0, START);
+    let mut taken = 0;
+    loop {
+        let messages = store.take(&name(), TEN, START).unwrap().messages;
+        if messages.is_empty() {
+            break;
+        }
+        taken += messages.len();
+    }
+    assert_eq!(taken, limits::MAX_IN_FLIGHT);
+    assert!(store.is_over_limit(&name()).unwrap());
+    assert_eq!(
+        depth(&mut store, START),
+        (1, limits::MAX_IN_FLIGHT as u64, 0)
+    );
+}
+
+#[test]
+fn what_was_undone_is_undone_in_memory_too() {
+    let (_dir, mut store) = store();
+    send(&mut store, 2, 0, START);
+    store.commit().unwrap();
+    store.begin(true).unwrap();
+    send(&mut store, 5, 10, START);
+    store.take(&name(), ONE, START).unwrap();
+    assert_eq!(depth(&mut store, START), (1, 1, 5));
+    store.roll_back(START).unwrap();
+    assert_eq!(
+        (depth(&mut store, START), rows(&store)),
+        ((2, 0, 0), (2, 2))
+    );
+    store.begin(true).unwrap();
+    send(&mut store, 1, 0, START);
+    assert_eq!(store.take(&name(), TEN, START).unwrap().messages.len(), 3);
+}
+
+#[test]
+fn a_release_leaves_no_trace_of_the_receive() {
+    let (_dir, mut store) = store();
+    send(&mut store, 2, 0, START);
+    let first = store
+        .take(&name(), ONE, START + 5)
+        .unwrap()
+        .messages
+        .remove(0);
+    store
+        .release(&name(), &first.receipt_handle, START + 6)
+        .unwrap();
+    assert_eq!(depth(&mut store, START + 6), (2, 0, 0));
+    let again = store
+        .take(&name(), ONE, START + 7)
+        .unwrap()
+        .messages
+        .remove(0);
+    assert_eq!(again.id, first.id, "it is first in line again");
+    assert_eq!(
+        (again.receive_count, again.first_received_at_ms),
+        (1, START + 7)
+    );
+    assert_eq!(
+        store
+            .delete(&name(), &first.receipt_handle, START + 8)
+            .unwrap(),
+        Deletion::Stale
+    );
+}

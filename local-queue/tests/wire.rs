@@ -1,0 +1,201 @@
+//! The frame of the protocol as raw bytes on a socket: what an SDK hides.
+#![allow(
+    clippy::unwrap_used,
+    missing_docs,
+    unreachable_pub,
+    dead_code,
+    reason = "a test stops at the first failure; `support` is shared by several test binaries"
+)]
+
+mod support;
+
+use std::fmt::Write as _;
+
+use support::Endpoint;
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::net::TcpStream;
+
+struct Answer {
+    status: u16,
+    head: String,
+    body: String,
+}
+
+async fn request(
+    endpoint: &Endpoint,
+    method: &str,
+    headers: &[(&str, &str)],
+    body: &str,
+) -> Answer {
+    let mut text = format!("{method} / HTTP/1.1\r\nhost: elsewhere:1\r\nconnection: close\r\n");
+    for (name, value) in headers {
+        write!(text, "{name}: {value}\r\n").unwrap();
+    }
+    write!(text, "content-length: {}\r\n\r\n{body}", body.len()).unwrap();
+    let mut stream = TcpStream::connect(endpoint.addr).await.unwrap();
+    stream.write_all(text.as_bytes()).await.unwrap();
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).await.unwrap();
+    let (head, body) = answer.split_once("\r\n\r\n").unwrap();
+    let status = head.split(' ').nth(1).unwrap().parse().unwrap();
+    Answer {
+        status,
+        head: head.to_ascii_lowercase(),
+        body: body.to_owned(),
+    }
+}
+
+async fn action(endpoint: &Endpoint, action: &str, body: &str) -> Answer {
+    let target = format!("AmazonSQS.{action}");
+    let headers = [
+        ("x-amz-target", target.as_str()),
+        ("content-type", "application/x-amz-json-1.0"),
+    ];
+    request(endpoint, "POST", &headers, body).await
+}
+
+#[tokio::test]
+async fn errors_carry_shape_code_and_request_id() {
+    let endpoint = Endpoint::start().await;
+    let answer = action(&endpoint, "GetQueueUrl", r#"{"QueueName":"none"}"#).await;
+    assert_eq!(answer.status, 400);
+    assert!(
+        answer
+            .body
+            .contains(r#""__type":"com.amazonaws.sqs#QueueDoesNotExist""#),
+        "{}",
+        answer.body
+    );
+    assert!(
+        answer
+            .body
+            .contains(r#""message":"The specified queue does not exist.""#)
+    );
+    let code = "x-amzn-query-error: aws.simplequeueservice.nonexistentqueue;sender";
+    assert!(answer.head.contains(code), "{}", answer.head);
+    assert!(
+        answer.head.contains("x-amzn-requestid: "),
+        "{}",
+        answer.head
+    );
+    assert!(
+        answer
+            .head
+            .contains("content-type: application/x-amz-json-1.0"),
+        "{}",
+        answer.head
+    );
+}
+
+#[tokio::test]
+async fn queue_urls_name_the_bound_address_and_any_host_is_understood() {
+    let endpoint = Endpoint::start().await;
+    let created = action(&endpoint, "CreateQueue", r#"{"QueueName":"q","Unknown":1}"#).await;
+    let url = format!("http://{}/000000000000/q", endpoint.addr);
+    assert_eq!(created.body, format!(r#"{{"QueueUrl":"{url}"}}"#));
+    for url in [
+        "http://other:99/000000000000/q",
+        "https://sqs.example/000000000000/q/",
+    ] {
+        let body = format!(r#"{{"QueueUrl":"{url}","MessageBody":"x"}}"#);
+        assert_eq!(
+            action(&endpoint, "SendMessage", &body).await.status,
+            200,
+            "{url}"
+        );
+    }
+}
+
+#[tokio::test]
+async fn other_protocols_are_told_what_is_spoken_here() {
+    let endpoint = Endpoint::start().await;
+    let greeting = request(&endpoint, "GET", &[], "").await;
+    assert_eq!(greeting.status, 200);
+    assert!(greeting.body.contains(&endpoint.url()), "{}", greeting.body);
+    let form = [("content-type", "application/x-www-form-urlencoded")];
+    let query = request(
+        &endpoint,
+        "POST",
+        &form,
+        "Action=SendMessage&Version=2012-11-05",
+    )
+    .await;
+    assert_eq!(query.status, 400);
+    assert!(
+        query.body.contains("JSON 1.0") && query.body.contains("SendMessage"),
+        "{}",
+        query.body
+    );
+    let other = request(
+        &endpoint,
+        "POST",
+        &[("x-amz-target", "DynamoDB_20120810.GetItem")],
+        "{}",
+    )
+    .await;
+    assert_eq!(other.status, 400);
+    assert!(
+        other.body.contains("DynamoDB_20120810.GetItem"),
+        "{}",
+        other.body
+    );
+    let unknown = action(&endpoint, "Nonsense", "{}").await;
+    assert_eq!(unknown.status, 400);
+    assert!(unknown.body.contains("Nonsense"), "{}", unknown.body);
+}
+
+#[tokio::test]
+async fn broken_json_and_missing_parameters_are_refused() {
+    let endpoint = Endpoint::start().await;
+    action(&endpoint, "CreateQueue", r#"{"QueueName":"q"}"#).await;
+    let url = format!("{}/000000000000/q", endpoint.url());
+    for (name, body, shape) in [
+        ("SendMessage", "{".to_owned(), "SerializationException"),
+        (
+            "SendMessage",
+            r#"{"QueueUrl":1}"#.to_owned(),
+            "SerializationException",
+        ),
+        (
+            "SendMessage",
+            "{}".to_owned(),
+            "MissingRequiredParameterException",
+        ),
+        (
+            "SendMessage",
+            format!(r#"{{"QueueUrl":"{url}"}}"#),
+            "MissingRequiredParameterException",
+        ),
+        (
+            "CreateQueue",
+            String::new(),
+            "MissingRequiredParameterException",
+        ),
+        (
+            "SendMessageBatch",
+            format!(r#"{{"QueueUrl":"{url}"}}"#),
+            "EmptyBatchRequest",
+        ),
+    ] {
+        let answer = action(&endpoint, name, &body).await;
+        assert_eq!(answer.status, 400, "{name} {body}");
+        assert!(
+            answer.body.contains(shape),
+            "{name} {body}: {}",
+            answer.body
+        );
+    }
+    assert_eq!(action(&endpoint, "ListQueues", "").await.status, 200);
+}
+
+#[tokio::test]
+async fn a_declared_body_beyond_the_limit_is_refused_unread() {
+    let endpoint = Endpoint::start().await;
+    let mut stream = TcpStream::connect(endpoint.addr).await.unwrap();
+    let head = "POST / HTTP/1.1\r\nhost: x\r\nx-amz-target: AmazonSQS.SendMessage\r\n\
+                content-length: 9000000\r\n\r\n";
+    stream.write_all(head.as_bytes()).await.unwrap();
+    let mut answer = [0; 12];
+    stream.read_exact(&mut answer).await.unwrap();
+    assert_eq!(&answer, b"HTTP/1.1 413");
+}
