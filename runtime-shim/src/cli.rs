@@ -41,7 +41,7 @@ pub struct ProjectArgs {
     pub from: PathBuf,
 
     /// Backends of stores and further sources of variables, as in Spin
-    /// [env: RUNTIME_CONFIG_FILE]
+    /// [env: `RUNTIME_CONFIG_FILE`]
     #[arg(long, value_name = "FILE")]
     pub runtime_config_file: Option<PathBuf>,
 
@@ -61,7 +61,7 @@ pub struct ProjectArgs {
     #[arg(long = "component", value_name = "ID", value_parser = parse_component)]
     pub components: Vec<ComponentId>,
 
-    /// Bytes of memory for one sandbox [env: SPIN_MAX_INSTANCE_MEMORY]
+    /// Bytes of memory for one sandbox [env: `SPIN_MAX_INSTANCE_MEMORY`]
     /// [default: 134217728]
     #[arg(long, value_name = "BYTES", value_parser = parse_memory)]
     pub max_instance_memory: Option<usize>,

@@ -274,6 +274,11 @@ impl Invoker {
         })
     }
 
+    /// The tasks that belong to requests under way.
+    pub fn requests(&self) -> &TaskTracker {
+        &self.requests
+    }
+
     /// The client for outbound requests.
     pub fn http_client(&self) -> &HttpClient {
         &self.http_client

@@ -45,9 +45,10 @@ pub async fn run(args: UpArgs, environment: &Environment) -> anyhow::Result<()> 
         }
     }
     let stores = project.open_stores(&app)?;
-    let http_listener = match app.http_components.is_empty() {
-        true => None,
-        false => Some(bind(args.listen, "--listen").await?),
+    let http_listener = if app.http_components.is_empty() {
+        None
+    } else {
+        Some(bind(args.listen, "--listen").await?)
     };
     let admin_listener = bind(args.admin_listen, "--admin-listen").await?;
 

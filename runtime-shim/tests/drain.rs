@@ -80,7 +80,7 @@ fn a_stop_signal_finishes_what_was_begun() {
             (app.depth("jobs") == (0, 0, 0)).then_some(())
         });
         for job in &jobs {
-            let key = job.replace(' ', "%20");
+            let key = job.replace(' ', "-");
             let (_, attempts) = get(&app.url(&format!("/probe/kv/attempts/{key}")));
             assert_eq!(attempts.lines().count(), 1, "{signal}: {job}");
         }

@@ -30,10 +30,10 @@ const MAX_DEPTH: u8 = 16;
 const MAX_REQUESTS: usize = 1024;
 /// Connections kept for reuse to one host.
 const MAX_IDLE_PER_HOST: usize = 64;
-const IDLE_TIMEOUT: Duration = Duration::from_secs(60);
+const IDLE_TIMEOUT: Duration = Duration::from_mins(1);
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 /// Until the response begins, and between its parts, unless the guest says.
-const DEFAULT_TIMEOUT: Duration = Duration::from_secs(60);
+const DEFAULT_TIMEOUT: Duration = Duration::from_mins(1);
 
 /// The client that all components share; its connections are pooled.
 pub struct HttpClient {

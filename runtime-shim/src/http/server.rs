@@ -19,6 +19,7 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use wasmtime_wasi_http::{Error as HttpError, WasiBody};
 
+use super::lingering::LingeringBody;
 use super::{problem, request};
 use crate::invoker::{Invoker, Outcome, failure_response};
 
@@ -123,7 +124,10 @@ pub async fn answer(
         let detail = format!("no route leads to `{path}`");
         return problem::response(StatusCode::NOT_FOUND, &detail);
     };
-    let mut request = request.map(|body| body.map_err(HttpError::from).boxed_unsync());
+    let mut request = request.map(|body| {
+        let body = LingeringBody::new(body, invoker.requests().clone());
+        body.map_err(HttpError::from).boxed_unsync()
+    });
     request::prepare(&mut request, &matched, &peer.to_string());
     let component = &matched.component;
     match invoker.http(component, request, 0).await {

@@ -295,7 +295,7 @@ impl Running {
             Ok(outcome) => self.settle(&received, outcome, lease.end()).await,
             Err(Lost) => {
                 tracing::warn!(
-                    component = %trigger.component, message = received.id,
+                    component = %trigger.component, message_id = received.id,
                     "the lease was lost and the component stopped: the message comes again"
                 );
                 SettlementLabel::Expired
@@ -324,10 +324,12 @@ impl Running {
                 return self.apply(received, Action::Delete, until).await;
             }
             Outcome::Completed(MessageAction::Leave) => return SettlementLabel::Left,
-            Outcome::GuestError(reason) => match reason.strip_prefix(REJECT) {
-                Some(reason) => return self.reject(received, reason.trim(), until).await,
-                None => format!("error: {reason}"),
-            },
+            Outcome::GuestError(reason) => {
+                if let Some(reason) = reason.strip_prefix(REJECT) {
+                    return self.reject(received, reason.trim(), until).await;
+                }
+                format!("error: {reason}")
+            }
             Outcome::Trap(reason) => format!("trap: {reason}"),
             Outcome::TimedOut(limit) => format!("no answer within {} s", limit.as_secs_f64()),
             Outcome::Overloaded => "no sandbox was free".to_owned(),
@@ -338,7 +340,7 @@ impl Running {
             .backoff
             .delay(received.receive_count, fastrand::f64());
         tracing::warn!(
-            component = %self.consumer.trigger.component, message = received.id,
+            component = %self.consumer.trigger.component, message_id = received.id,
             receive_count = received.receive_count, retry_in_secs = delay.as_secs(),
             "message failed: {reason}"
         );
@@ -351,7 +353,7 @@ impl Running {
             Settled::Done => SettlementLabel::Retried,
             Settled::Expired => {
                 tracing::warn!(
-                    message = received.id,
+                    message_id = received.id,
                     "the receipt expired before it was settled"
                 );
                 SettlementLabel::Expired
@@ -359,7 +361,7 @@ impl Running {
             Settled::GaveUp => {
                 tracing::error!(
                     queue = self.consumer.source.name(),
-                    message = received.id,
+                    message_id = received.id,
                     "could not settle the message before its lease ran out: it comes again"
                 );
                 SettlementLabel::Failed
@@ -379,7 +381,7 @@ impl Running {
             "first_received_at": received.system("ApproximateFirstReceiveTimestamp"),
         });
         tracing::warn!(
-            %component, message = received.id, receive_count = received.receive_count,
+            %component, message_id = received.id, receive_count = received.receive_count,
             "message rejected: {reason}"
         );
         match self
@@ -397,7 +399,10 @@ impl Running {
                     DeadLetterError::Send(_) => "could not be sent",
                     DeadLetterError::NoQueue | DeadLetterError::DoesNotFit => "is left to redrive",
                 };
-                tracing::warn!(message = received.id, "dead letter {level_reason}: {error}");
+                tracing::warn!(
+                    message_id = received.id,
+                    "dead letter {level_reason}: {error}"
+                );
                 let delay = self
                     .consumer
                     .trigger

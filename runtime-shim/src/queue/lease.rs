@@ -66,8 +66,11 @@ impl<'a> Lease<'a> {
         let mut pause = self.visibility / 2;
         loop {
             tokio::time::sleep(pause).await;
-            let safe_end = self.end() - margin(self.visibility);
             let beat = Instant::now();
+            let safe_end = self
+                .end()
+                .checked_sub(margin(self.visibility))
+                .unwrap_or(beat);
             let call = self
                 .source
                 .change_visibility(vec![(self.receipt, self.visibility)]);

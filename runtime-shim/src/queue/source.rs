@@ -12,11 +12,11 @@ use crate::embedded_origin::EMBEDDED_ORIGIN;
 /// A call to the queue that failed as a whole.
 #[derive(Clone, Debug, thiserror::Error)]
 #[error("{0}")]
-pub struct SourceError(pub String);
+pub(super) struct SourceError(pub(super) String);
 
 /// How one entry of a batch call went.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum EntryOutcome {
+pub(super) enum EntryOutcome {
     /// Done.
     Done,
     /// The receipt is no longer known: trying again is pointless.
@@ -27,7 +27,7 @@ pub enum EntryOutcome {
 
 /// Why a message could not be sent to its dead-letter queue.
 #[derive(Debug, thiserror::Error)]
-pub enum DeadLetterError {
+pub(super) enum DeadLetterError {
     /// The queue has no redrive policy.
     #[error("the queue has no dead-letter queue")]
     NoQueue,
@@ -100,14 +100,12 @@ impl QueueSource {
         embedded: Option<&EmbeddedQueue>,
         aws: &AwsSettings,
     ) -> Result<Self, ConnectError> {
-        match embedded.filter(|embedded| embedded.origin() == url.origin()) {
-            Some(embedded) => Ok(Self::Embedded(embedded.source(url).await?)),
-            None => {
-                // Another process serves the embedded queue there.
-                let anonymous = aws.anonymous || url.origin() == EMBEDDED_ORIGIN;
-                Ok(Self::Sqs(SqsSource::connect(url, aws, anonymous).await?))
-            }
+        if let Some(embedded) = embedded.filter(|embedded| embedded.origin() == url.origin()) {
+            return Ok(Self::Embedded(embedded.source(url).await?));
         }
+        // Another process may serve the embedded queue.
+        let anonymous = aws.anonymous || url.origin() == EMBEDDED_ORIGIN;
+        Ok(Self::Sqs(SqsSource::connect(url, aws, anonymous).await?))
     }
 
     fn facts(&self) -> &QueueFacts {

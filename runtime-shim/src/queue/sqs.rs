@@ -12,7 +12,8 @@ use aws_sdk_sqs::error::{DisplayErrorContext, ProvideErrorMetadata, SdkError};
 use aws_sdk_sqs::primitives::Blob;
 use aws_sdk_sqs::types::{
     BatchResultErrorEntry, ChangeMessageVisibilityBatchRequestEntry,
-    DeleteMessageBatchRequestEntry, Message, MessageAttributeValue, MessageSystemAttributeName,
+    ChangeMessageVisibilityBatchResultEntry, DeleteMessageBatchRequestEntry,
+    DeleteMessageBatchResultEntry, Message, MessageAttributeValue, MessageSystemAttributeName,
     MessageSystemAttributeNameForSends, MessageSystemAttributeValue, QueueAttributeName,
 };
 use aws_smithy_http_client::{Builder, tls};
@@ -170,7 +171,10 @@ impl SqsSource {
             .map_err(|error| SourceError(explain(&error)))?;
         Ok(outcomes(
             count,
-            answer.successful().iter().map(|entry| entry.id()),
+            answer
+                .successful()
+                .iter()
+                .map(DeleteMessageBatchResultEntry::id),
             answer.failed(),
         ))
     }
@@ -201,7 +205,10 @@ impl SqsSource {
             .map_err(|error| SourceError(explain(&error)))?;
         Ok(outcomes(
             count,
-            answer.successful().iter().map(|entry| entry.id()),
+            answer
+                .successful()
+                .iter()
+                .map(ChangeMessageVisibilityBatchResultEntry::id),
             answer.failed(),
         ))
     }

@@ -7,7 +7,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-pub use sqlite::{SqliteDatabase, SqliteStore};
+pub use sqlite::{Found, SqliteDatabase, SqliteStore};
 
 use crate::names::StoreLabel;
 
@@ -97,17 +97,16 @@ impl Stores {
         let mut databases: BTreeMap<PathBuf, Arc<SqliteDatabase>> = BTreeMap::new();
         let mut by_label = BTreeMap::new();
         for (label, path) in files {
-            let database = match databases.get(&path) {
-                Some(database) => Arc::clone(database),
-                None => {
-                    let opened =
-                        SqliteDatabase::open(&path).map_err(|source| OpenStoresError::Open {
-                            label: label.clone(),
-                            path: path.clone(),
-                            source,
-                        })?;
-                    databases.entry(path).or_insert(Arc::new(opened)).clone()
-                }
+            let database = if let Some(database) = databases.get(&path) {
+                Arc::clone(database)
+            } else {
+                let opened =
+                    SqliteDatabase::open(&path).map_err(|source| OpenStoresError::Open {
+                        label: label.clone(),
+                        path: path.clone(),
+                        source,
+                    })?;
+                Arc::clone(databases.entry(path).or_insert(Arc::new(opened)))
             };
             let store = SqliteStore::new(database, label.as_str());
             by_label.insert(label, store);

@@ -164,6 +164,9 @@ fn commit_group(
     Ok(())
 }
 
+/// A key that was asked for, with its value.
+pub type Found = (String, Option<Vec<u8>>);
+
 /// A store: the rows of one label in one file.
 #[derive(Clone)]
 pub struct SqliteStore {
@@ -228,10 +231,7 @@ impl SqliteStore {
     }
 
     /// The values of `keys`, in their order.
-    pub fn get_many(
-        &self,
-        keys: Vec<String>,
-    ) -> Result<Vec<(String, Option<Vec<u8>>)>, StoreError> {
+    pub fn get_many(&self, keys: Vec<String>) -> Result<Vec<Found>, StoreError> {
         self.database.read(|connection| {
             let mut size = 0;
             let mut found = Vec::with_capacity(keys.len());

@@ -1,5 +1,6 @@
 //! Does what the message's body says. Label `results` gets, before anything
-//! else, the time of each attempt under `attempts/<body>`, and, when the message
+//! else, the time of each attempt under `attempts/<body>` (with
+//! `-` for spaces), and, when the message
 //! is handled, the body under the message's id.
 #![cfg(target_family = "wasm")]
 #![allow(unsafe_code, clippy::same_length_and_capacity, reason = "generated bindings")]
@@ -55,7 +56,7 @@ impl bindings::Guest for Worker {
 }
 
 fn note_attempt(results: &Store, body: &str) -> Result<(), Error> {
-    let key = format!("attempts/{body}");
+    let key = format!("attempts/{}", body.replace(' ', "-"));
     let mut attempts = results.get(&key).map_err(other)?.unwrap_or_default();
     let now = SystemTime::UNIX_EPOCH.elapsed().unwrap_or_default().as_millis();
     attempts.extend_from_slice(format!("{now}\n").as_bytes());
