@@ -46,7 +46,7 @@ fn main() -> anyhow::Result<()> {
     let scale = if args.quick { 1 } else { 10 };
     let mut report = Report::default();
     report.extend(runtime.block_on(invocation::measure(2_000 * scale))?);
-    report.extend(runtime.block_on(drain::measure(3_000 * scale))?);
+    report.extend(runtime.block_on(drain::measure(3_000 * scale as usize))?);
     report.extend(runtime.block_on(requests::measure(scale))?);
     println!("{}", report.table());
     if let Some(path) = args.write {
