@@ -26,6 +26,10 @@ struct Args {
     #[arg(long, value_name = "FILE")]
     write: Option<PathBuf>,
 
+    /// Measure this alone
+    #[arg(long, value_name = "AREA")]
+    only: Option<Area>,
+
     /// A tenth of the work: to see that it runs, not to believe the figures
     #[arg(long)]
     quick: bool,
@@ -33,6 +37,13 @@ struct Args {
     /// Serve the native counter on a free port (used by the benchmark itself)
     #[arg(long, hide = true)]
     native_counter: Option<PathBuf>,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+enum Area {
+    Invocation,
+    Drain,
+    Requests,
 }
 
 fn main() -> anyhow::Result<()> {
@@ -45,9 +56,16 @@ fn main() -> anyhow::Result<()> {
     }
     let scale = if args.quick { 1 } else { 10 };
     let mut report = Report::default();
-    report.extend(runtime.block_on(invocation::measure(2_000 * scale))?);
-    report.extend(runtime.block_on(drain::measure(3_000 * scale as usize))?);
-    report.extend(runtime.block_on(requests::measure(scale))?);
+    let wanted = |area| args.only.is_none_or(|only| only == area);
+    if wanted(Area::Invocation) {
+        report.extend(runtime.block_on(invocation::measure(2_000 * scale))?);
+    }
+    if wanted(Area::Drain) {
+        report.extend(runtime.block_on(drain::measure(3_000 * scale as usize))?);
+    }
+    if wanted(Area::Requests) {
+        report.extend(runtime.block_on(requests::measure(scale))?);
+    }
     println!("{}", report.table());
     if let Some(path) = args.write {
         report
