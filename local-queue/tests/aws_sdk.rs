@@ -4,7 +4,9 @@
     clippy::unwrap_used,
     missing_docs,
     unreachable_pub,
-    reason = "a test stops at the first failure; `support` is shared by several test binaries"
+    clippy::redundant_closure_for_method_calls,
+    reason = "a test stops at the first failure; `support` is shared by several test binaries; \
+              `|s| s.id()` reads better than the result types' long paths"
 )]
 
 mod support;

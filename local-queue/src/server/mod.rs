@@ -26,6 +26,7 @@ use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
 use crate::handle::LocalQueue;
+use crate::model::QueueName;
 use actions::{Context, TARGET_PREFIX};
 use errors::RequestError;
 
@@ -77,6 +78,11 @@ impl Server {
     /// The address in use, with the real port.
     pub fn local_addr(&self) -> SocketAddr {
         self.local_addr
+    }
+
+    /// The URL of a queue here: `http://HOST:PORT/000000000000/NAME`.
+    pub fn queue_url(&self, queue: &QueueName) -> String {
+        actions::queue_url(&self.local_addr.to_string(), queue)
     }
 
     /// Serves until `shutdown` is ready; then takes no more connections, ends long polls with
