@@ -215,6 +215,9 @@ fn run_receive(
     store: &mut Store,
     now: u64,
 ) -> Result<(), StorageError> {
+    // The group may have been undone, and with it what this receive took before.
+    slot.outcome = None;
+    receiver.deadline = None;
     if slot.reply.is_closed() {
         return slot.fill(Ok(Vec::new()));
     }
@@ -259,4 +262,52 @@ pub(crate) fn release(
         }
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, reason = "a test stops at the first failure")]
+
+    use super::*;
+    use crate::model::MessageId;
+
+    /// A group that fails is undone and its operations run again.
+    #[test]
+    fn a_receive_that_runs_again_forgets_what_was_undone() {
+        const NOW: u64 = 1_700_000_000_000;
+        let dir = tempfile::tempdir().unwrap();
+        let mut store = Store::open(dir.path(), "r".to_owned(), None, NOW).unwrap();
+        let name = QueueName::parse("q").unwrap();
+        store.begin(true).unwrap();
+        store
+            .create_queue(&name, &AttributeChanges::default(), NOW)
+            .unwrap();
+        store.commit().unwrap();
+
+        let (reply, _answer) = oneshot::channel();
+        let mut slot = Slot::new(reply);
+        let take = Take {
+            max: 1,
+            visibility_secs: None,
+        };
+        let mut receiver = Receiver::new(name.clone(), take, Some(Duration::from_secs(20)));
+        store.begin(true).unwrap();
+        let message = PreparedMessage {
+            id: MessageId(uuid::Uuid::new_v4()),
+            body: "x".to_owned(),
+            body_md5: crate::Md5Digest::of_body("x"),
+            attributes: None,
+            trace_header: None,
+            delay_secs: None,
+            bytes: 1,
+        };
+        store.send(&name, &[message], NOW).unwrap();
+        run_receive(&mut receiver, &mut slot, &mut store, NOW).unwrap();
+        assert_eq!(slot.outcome.as_ref().unwrap().as_ref().unwrap().len(), 1);
+        store.roll_back(NOW).unwrap();
+
+        store.begin(false).unwrap();
+        run_receive(&mut receiver, &mut slot, &mut store, NOW).unwrap();
+        assert!(slot.outcome.is_none() && receiver.deadline.is_some());
+    }
 }

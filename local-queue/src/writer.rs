@@ -147,10 +147,12 @@ impl Writer {
     fn finish(&mut self, op: Op, failed: Option<StorageError>) {
         let committed = failed.map_or(Ok(()), Err);
         match op {
-            Op::Create { slot, .. }
-            | Op::Set { slot, .. }
-            | Op::DeleteQueue { slot, .. }
-            | Op::Purge { slot, .. } => slot.answer(committed),
+            Op::Create { slot, .. } | Op::Set { slot, .. } => slot.answer(committed),
+            Op::DeleteQueue { slot, .. } | Op::Purge { slot, .. } => {
+                // What they left behind goes soon, and bit by bit.
+                self.next_sweep = Instant::now();
+                slot.answer(committed);
+            }
             Op::Describe { slot, .. } => slot.answer(committed),
             Op::List { slot, .. } => slot.answer(committed),
             Op::Send { slot, .. } | Op::ChangeVisibility { slot, .. } => slot.answer(committed),

@@ -190,15 +190,15 @@ async fn broken_json_and_missing_parameters_are_refused() {
 }
 
 #[tokio::test]
-async fn a_declared_body_beyond_the_limit_is_refused_unread() {
+async fn a_body_beyond_the_limit_is_refused_in_words() {
     let endpoint = Endpoint::start().await;
-    let mut stream = TcpStream::connect(endpoint.addr).await.unwrap();
-    let head = "POST / HTTP/1.1\r\nhost: x\r\nx-amz-target: AmazonSQS.SendMessage\r\n\
-                content-length: 9000000\r\n\r\n";
-    stream.write_all(head.as_bytes()).await.unwrap();
-    let mut answer = [0; 12];
-    stream.read_exact(&mut answer).await.unwrap();
-    assert_eq!(&answer, b"HTTP/1.1 413");
+    let answer = action(&endpoint, "SendMessage", &"x".repeat(9_000_000)).await;
+    assert_eq!(answer.status, 413);
+    assert!(
+        answer.body.contains("at most 8388608 bytes"),
+        "{}",
+        answer.body
+    );
 }
 
 #[tokio::test]
