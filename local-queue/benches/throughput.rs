@@ -12,10 +12,15 @@ use std::time::{Duration, Instant};
 
 use local_queue::{
     AttributeChanges, BatchEntry, LocalQueue, Options, OutgoingMessage, QueueName, ReceiveOptions,
+    Server,
 };
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::net::TcpStream;
 
 const SENDERS: usize = 64;
 const SENDS: usize = 64_000;
+const HTTP_SENDERS: usize = 16;
+const HTTP_SENDS: usize = 32_000;
 const BACKLOG: usize = 1_000_000;
 const BODY_BYTES: usize = 200;
 
@@ -72,6 +77,15 @@ async fn measure(dir: &Path) {
     );
 
     let start = Instant::now();
+    send_over_http(&queue, &body).await;
+    report(
+        "send over HTTP, 16 connections, one message each",
+        HTTP_SENDS,
+        start.elapsed(),
+    );
+    queue.purge_queue(&name).await.unwrap();
+
+    let start = Instant::now();
     fill(&queue, &name, &body, BACKLOG).await;
     report(
         "send in batches of 10, 16 senders",
@@ -124,6 +138,46 @@ async fn fill(queue: &LocalQueue, name: &QueueName, body: &str, count: usize) {
         }
     })
     .await;
+}
+
+/// The least that a client can do, so that the figure is the server's.
+async fn send_over_http(queue: &LocalQueue, body: &str) {
+    let server = Server::bind(([127, 0, 0, 1], 0).into(), queue.clone())
+        .await
+        .unwrap();
+    let addr = server.local_addr();
+    let (stop, stopped) = tokio::sync::oneshot::channel::<()>();
+    let serving = tokio::spawn(server.serve(async {
+        stopped.await.ok();
+    }));
+    let json =
+        format!(r#"{{"QueueUrl":"http://{addr}/000000000000/bench","MessageBody":"{body}"}}"#);
+    let request = format!(
+        "POST / HTTP/1.1\r\nhost: {addr}\r\nx-amz-target: AmazonSQS.SendMessage\r\n\
+         content-type: application/x-amz-json-1.0\r\ncontent-length: {}\r\n\r\n{json}",
+        json.len()
+    );
+    spread(HTTP_SENDERS, |_| {
+        let request = request.clone();
+        async move {
+            let mut stream = TcpStream::connect(addr).await.unwrap();
+            let mut answer = vec![0; 4096];
+            for _ in 0..HTTP_SENDS / HTTP_SENDERS {
+                stream.write_all(request.as_bytes()).await.unwrap();
+                // Answers are small and written whole: they end with the JSON's brace.
+                let mut length = 0;
+                while !answer[..length].ends_with(b"}") {
+                    let read = stream.read(&mut answer[length..]).await.unwrap();
+                    assert!(read > 0, "the server hung up");
+                    length += read;
+                }
+                assert!(answer.starts_with(b"HTTP/1.1 200"));
+            }
+        }
+    })
+    .await;
+    stop.send(()).unwrap();
+    serving.await.unwrap();
 }
 
 async fn consume(queue: &LocalQueue, name: &QueueName, count: usize, consumers: usize) {

@@ -18,9 +18,10 @@ use crate::model::{
     OutgoingMessage, QueueName, QueuePage, ReceiptHandle, ReceiveOptions, SentMessage,
     VisibilityChange,
 };
+use crate::operation::{Op, Receiver, Slot};
 use crate::store::{PreparedMessage, Store, Take};
 use crate::validate;
-use crate::writer::{Clock, Op, Receiver, Slot, Writer};
+use crate::writer::{Clock, Writer};
 
 /// How to open a queue directory.
 #[derive(Clone, Debug)]

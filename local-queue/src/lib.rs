@@ -11,6 +11,7 @@ mod errors;
 mod handle;
 pub mod limits;
 mod model;
+mod operation;
 mod schedule;
 mod schema;
 mod server;

@@ -45,6 +45,27 @@ impl QueueName {
         Ok(Self(name.into()))
     }
 
+    /// The queue that a queue URL names by its last segments `000000000000/NAME`, whatever host
+    /// comes before them: clients may reach the server under another name. A bare name will do.
+    /// What cannot be a queue's URL here is a queue that does not exist.
+    pub fn from_url(url: &str) -> Result<Self, QueueError> {
+        let path = url
+            .split(['?', '#'])
+            .next()
+            .unwrap_or(url)
+            .trim_end_matches('/');
+        let mut segments = path.rsplit('/');
+        let name = segments.next().unwrap_or_default();
+        let account = segments.next();
+        // FIFO names go on to `parse`, which says why they are refused.
+        if account.is_some_and(|account| account != ACCOUNT_ID)
+            || !(name.contains('.') || is_plain_id(name))
+        {
+            return Err(QueueError::QueueDoesNotExist);
+        }
+        Self::parse(name)
+    }
+
     /// The name that `ensure_queue_with_dlq` gives to this queue's dead-letter queue: `NAME-dlq`.
     pub fn dead_letter(&self) -> Result<Self, QueueError> {
         Self::parse(&format!("{self}-dlq"))
@@ -420,4 +441,55 @@ pub struct QueuePage {
     pub names: Vec<QueueName>,
     /// Ask for the next page with this; `None` on the last page.
     pub next_token: Option<String>,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn queue_urls_name_a_queue_by_their_last_segments() {
+        for url in [
+            "http://127.0.0.1:9324/000000000000/jobs",
+            "http://queue.local:1/000000000000/jobs/",
+            "https://sqs.us-east-1.amazonaws.com/000000000000/jobs",
+            "000000000000/jobs",
+            "jobs",
+        ] {
+            let name = QueueName::from_url(url);
+            assert_eq!(
+                name.ok().as_ref().map(QueueName::as_str),
+                Some("jobs"),
+                "{url}"
+            );
+        }
+        for url in [
+            "http://h/111111111111/jobs",
+            "",
+            "http://h/000000000000/a b",
+        ] {
+            let name = QueueName::from_url(url);
+            assert!(matches!(name, Err(QueueError::QueueDoesNotExist)), "{url}");
+        }
+        let fifo = QueueName::from_url("http://h/000000000000/jobs.fifo");
+        assert!(fifo.is_err_and(|error| error.to_string().contains("FIFO")));
+    }
+
+    #[test]
+    fn receipt_handles_are_read_back_or_refused() {
+        let receipt = Receipt {
+            row: i64::MAX,
+            nonce: -1,
+        };
+        let handle = ReceiptHandle::encode(receipt);
+        assert_eq!(handle.decode().ok(), Some(receipt));
+        let longer = format!("{handle}A");
+        for text in ["", "nonsense", &longer, "AgAAAAAAAAAAAAAAAAAAAAA"] {
+            let read = ReceiptHandle::from(text.to_owned()).decode();
+            assert!(
+                matches!(read, Err(QueueError::ReceiptHandleIsInvalid(_))),
+                "{text}"
+            );
+        }
+    }
 }

@@ -13,7 +13,7 @@ const SCHEMA_VERSION: i64 = 1;
 
 /// `delivery` is the schedule: one small row for each message, in the order of visibility, moved
 /// on each receive. `payload` is written once and read once; its row id is the queue's id in the
-/// upper bits and the message's sequence number in the lower (`store::row_id`), so that a queue's
+/// upper bits and the message's sequence number in the lower (`store::rows`), so that a queue's
 /// messages lie together and one look-up needs one tree. A queue that was deleted or purged keeps
 /// its row with `dropped = 1` until the sweep has taken its messages away.
 const SCHEMA: &str = "

@@ -11,6 +11,7 @@ mod support;
 
 use std::fmt::Write as _;
 
+use local_queue::{OutgoingMessage, QueueName, ReceiveOptions};
 use support::Endpoint;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
@@ -189,13 +190,50 @@ async fn broken_json_and_missing_parameters_are_refused() {
 }
 
 #[tokio::test]
-async fn a_declared_body_beyond_the_limit_is_refused_unread() {
+async fn a_body_beyond_the_limit_is_refused_in_words() {
     let endpoint = Endpoint::start().await;
+    let answer = action(&endpoint, "SendMessage", &"x".repeat(9_000_000)).await;
+    assert_eq!(answer.status, 413);
+    assert!(
+        answer.body.contains("at most 8388608 bytes"),
+        "{}",
+        answer.body
+    );
+}
+
+#[tokio::test]
+async fn a_client_that_hangs_up_takes_no_message_with_it() {
+    let endpoint = Endpoint::start().await;
+    action(&endpoint, "CreateQueue", r#"{"QueueName":"q"}"#).await;
+    let name = QueueName::parse("q").unwrap();
+    let body = format!(
+        r#"{{"QueueUrl":"{}/000000000000/q","WaitTimeSeconds":20}}"#,
+        endpoint.url()
+    );
+    let request = format!(
+        "POST / HTTP/1.1\r\nhost: x\r\nx-amz-target: AmazonSQS.ReceiveMessage\r\n\
+         content-length: {}\r\n\r\n{body}",
+        body.len()
+    );
     let mut stream = TcpStream::connect(endpoint.addr).await.unwrap();
-    let head = "POST / HTTP/1.1\r\nhost: x\r\nx-amz-target: AmazonSQS.SendMessage\r\n\
-                content-length: 9000000\r\n\r\n";
-    stream.write_all(head.as_bytes()).await.unwrap();
-    let mut answer = [0; 12];
-    stream.read_exact(&mut answer).await.unwrap();
-    assert_eq!(&answer, b"HTTP/1.1 413");
+    stream.write_all(request.as_bytes()).await.unwrap();
+    stream.shutdown().await.unwrap();
+    // The server hangs up as well, without an answer: the receive is dropped.
+    let mut answer = Vec::new();
+    stream.read_to_end(&mut answer).await.unwrap();
+    assert!(answer.is_empty(), "{}", String::from_utf8_lossy(&answer));
+    endpoint
+        .queue
+        .send(&name, OutgoingMessage::new("x"))
+        .await
+        .unwrap();
+    let messages = endpoint
+        .queue
+        .receive(&name, ReceiveOptions::default())
+        .await
+        .unwrap();
+    assert_eq!(
+        messages.iter().map(|m| m.receive_count).collect::<Vec<_>>(),
+        [1]
+    );
 }

@@ -14,7 +14,7 @@ use crate::errors::QueueError;
 use crate::handle::LocalQueue;
 use crate::model::{
     ACCOUNT_ID, BatchEntry, BatchOutcome, OutgoingMessage, QueueName, ReceiptHandle,
-    ReceiveOptions, SentMessage, VisibilityChange, is_plain_id,
+    ReceiveOptions, SentMessage, VisibilityChange,
 };
 use crate::validate;
 
@@ -67,7 +67,7 @@ impl Context<'_> {
     }
 
     fn queue_url(&self, name: &QueueName) -> String {
-        format!("http://{}/{ACCOUNT_ID}/{name}", self.authority)
+        queue_url(self.authority, name)
     }
 
     async fn create_queue(&self, input: wire::CreateQueue) -> Answer {
@@ -229,6 +229,10 @@ impl Context<'_> {
     }
 }
 
+pub(super) fn queue_url(authority: &str, name: &QueueName) -> String {
+    format!("http://{authority}/{ACCOUNT_ID}/{name}")
+}
+
 fn read<T: DeserializeOwned>(input: &[u8]) -> Result<T, RequestError> {
     // Some clients send no body where every member is optional.
     let input = if input.is_empty() { b"{}" } else { input };
@@ -249,26 +253,8 @@ fn seconds(parameter: &'static str, value: i64) -> Result<u32, QueueError> {
         .map_err(|_| QueueError::parameter(parameter, format!("{value} is out of range.")))
 }
 
-/// The queue that a URL names by its last segments, whatever host comes before them: clients may
-/// reach this server under another name. Text without a scheme is taken for the bare path.
 fn queue_name(url: Option<String>) -> Result<QueueName, QueueError> {
-    let url = required("QueueUrl", url)?;
-    let path = url
-        .split(['?', '#'])
-        .next()
-        .unwrap_or(&url)
-        .trim_end_matches('/');
-    let mut segments = path.rsplit('/');
-    let name = segments.next().unwrap_or_default();
-    let account = segments.next();
-    if account.is_some_and(|account| account != ACCOUNT_ID) {
-        return Err(QueueError::QueueDoesNotExist);
-    }
-    // A name that cannot exist does not exist; FIFO names say why.
-    if !name.contains('.') && !is_plain_id(name) {
-        return Err(QueueError::QueueDoesNotExist);
-    }
-    QueueName::parse(name)
+    QueueName::from_url(&required("QueueUrl", url)?)
 }
 
 fn receipt_handle(handle: Option<String>) -> Result<ReceiptHandle, QueueError> {
@@ -385,37 +371,4 @@ fn batch_result<T, R: Serialize>(
         successful,
         failed: failures,
     })
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn queue_urls_name_a_queue_by_their_last_segments() {
-        for url in [
-            "http://127.0.0.1:9324/000000000000/jobs",
-            "http://queue.local:1/000000000000/jobs/",
-            "https://sqs.us-east-1.amazonaws.com/000000000000/jobs",
-            "000000000000/jobs",
-            "jobs",
-        ] {
-            let name = queue_name(Some(url.to_owned()));
-            assert_eq!(
-                name.ok().as_ref().map(QueueName::as_str),
-                Some("jobs"),
-                "{url}"
-            );
-        }
-        for url in [
-            "http://h/111111111111/jobs",
-            "",
-            "http://h/000000000000/a b",
-        ] {
-            let name = queue_name(Some(url.to_owned()));
-            assert!(matches!(name, Err(QueueError::QueueDoesNotExist)), "{url}");
-        }
-        let fifo = queue_name(Some("http://h/000000000000/jobs.fifo".to_owned()));
-        assert!(fifo.is_err_and(|error| error.to_string().contains("FIFO")));
-    }
 }

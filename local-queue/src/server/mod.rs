@@ -26,11 +26,14 @@ use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
 use crate::handle::LocalQueue;
+use crate::model::QueueName;
 use actions::{Context, TARGET_PREFIX};
 use errors::RequestError;
 
 /// 1 MiB of message may take six bytes for one in JSON, so 8 MiB holds every valid request.
 const MAX_BODY_BYTES: usize = 8 * 1024 * 1024;
+/// How much of a larger request is read and thrown away before it is refused.
+const MAX_DISCARDED_BYTES: usize = 64 * 1024 * 1024;
 /// Connections served at once; more wait in the listener's backlog.
 const MAX_CONNECTIONS: usize = 1_024;
 /// Bytes of request bodies held at once, in units of a KiB; more wait their turn.
@@ -77,6 +80,11 @@ impl Server {
     /// The address in use, with the real port.
     pub fn local_addr(&self) -> SocketAddr {
         self.local_addr
+    }
+
+    /// The URL of a queue here: `http://HOST:PORT/000000000000/NAME`.
+    pub fn queue_url(&self, queue: &QueueName) -> String {
+        actions::queue_url(&self.local_addr.to_string(), queue)
     }
 
     /// Serves until `shutdown` is ready; then takes no more connections, ends long polls with
@@ -167,6 +175,7 @@ async fn perform(request: Request<Incoming>, shared: &Shared) -> Result<Vec<u8>,
     let (head, body) = request.into_parts();
     let declared = content_length(&head.headers).unwrap_or(MAX_BODY_BYTES);
     if declared > MAX_BODY_BYTES {
+        discard(body).await;
         return Err(RequestError::TooLarge {
             limit: MAX_BODY_BYTES,
         });
@@ -207,6 +216,22 @@ async fn read_body(body: Incoming) -> Result<Bytes, RequestError> {
         }),
         Ok(Err(_)) | Err(_) => Err(RequestError::Unreadable),
     }
+}
+
+/// Lets a client finish sending what nobody keeps: a connection closed on it would be reset, and
+/// the client would never see why. Beyond the bound it is reset all the same.
+async fn discard(mut body: Incoming) {
+    let discarding = async {
+        let mut left = MAX_DISCARDED_BYTES;
+        while let Some(Ok(frame)) = body.frame().await {
+            left = left.saturating_sub(frame.data_ref().map_or(0, Bytes::len));
+            if left == 0 {
+                break;
+            }
+        }
+    };
+    // Out of time is out of patience: the answer goes out either way.
+    drop(tokio::time::timeout(BODY_READ_TIMEOUT, discarding).await);
 }
 
 fn kib(bytes: usize) -> u32 {

@@ -16,7 +16,7 @@ pub struct Endpoint {
     pub queue: LocalQueue,
     pub addr: SocketAddr,
     stop: Option<oneshot::Sender<()>>,
-    served: JoinHandle<()>,
+    serving: JoinHandle<()>,
 }
 
 impl Endpoint {
@@ -28,7 +28,7 @@ impl Endpoint {
             .unwrap();
         let addr = server.local_addr();
         let (stop, stopped) = oneshot::channel::<()>();
-        let served = tokio::spawn(server.serve(async {
+        let serving = tokio::spawn(server.serve(async {
             stopped.await.ok();
         }));
         Self {
@@ -36,7 +36,7 @@ impl Endpoint {
             queue,
             addr,
             stop: Some(stop),
-            served,
+            serving,
         }
     }
 
@@ -62,7 +62,7 @@ impl Endpoint {
 
     /// Waits until it has.
     pub async fn stopped(self) -> TempDir {
-        self.served.await.unwrap();
+        self.serving.await.unwrap();
         self.queue.close().await;
         self.dir
     }

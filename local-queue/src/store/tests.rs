@@ -2,8 +2,12 @@
 //! flight, undoing.
 #![allow(clippy::unwrap_used, reason = "a test stops at the first failure")]
 
+use uuid::Uuid;
+
 use super::*;
-use crate::model::{Depth, OutgoingMessage};
+use crate::attributes::AttributeChanges;
+use crate::limits;
+use crate::model::{Deletion, Depth};
 
 const START: u64 = 1_700_000_000_000;
 const MINUTE: u64 = 60_000;
@@ -38,7 +42,7 @@ fn store() -> (tempfile::TempDir, Store) {
 fn send(store: &mut Store, count: usize, delay_secs: u32, now: u64) {
     let message = |n: usize| PreparedMessage {
         id: MessageId(Uuid::new_v4()),
-        body: OutgoingMessage::new(n.to_string()).body,
+        body: n.to_string(),
         body_md5: Md5Digest::of_body(""),
         attributes: None,
         trace_header: None,
