@@ -103,6 +103,8 @@ impl Admin {
 
     async fn metrics(&self) -> Response<WasiBody> {
         if let Some(embedded) = &self.embedded {
+            // A queue that was deleted must not go on with its last figures.
+            self.metrics.queue_messages.clear();
             for (queue, depth) in embedded.depths().await {
                 let states = [
                     ("visible", depth.visible),

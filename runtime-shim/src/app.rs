@@ -5,6 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use local_queue::QueueName;
 use serde::Deserialize;
 use url::Url;
 
@@ -148,6 +149,9 @@ const DEFAULT_BACKOFF_BASE_SECS: u64 = 2;
 const DEFAULT_BACKOFF_CAP_SECS: u64 = 900;
 /// The longest visibility timeout of SQS.
 const MAX_VISIBILITY_SECS: u64 = 43_200;
+/// SQS lets a message stay hidden for 12 hours counted from its receive: an
+/// hour of them is left for the handler.
+const MAX_BACKOFF_SECS: u64 = 39_600;
 
 /// A queue's URL: `scheme://host/…/<name>`.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -226,6 +230,17 @@ pub enum AppError {
         component: ComponentId,
         /// What is wrong.
         source: AllowedHostError,
+    },
+    /// A host or a URL that cannot be shown.
+    #[error(
+        "component `{component}`: `{template}` is malformed with its variables in place; the \
+         value is not shown, because one of them is secret"
+    )]
+    Secret {
+        /// Whose it is.
+        component: ComponentId,
+        /// What the manifest says.
+        template: String,
     },
     /// A chained component that does not exist.
     #[error(
@@ -324,14 +339,13 @@ impl App {
                 return Err(AppError::UnknownSelection(id.clone()));
             }
         }
+        let values = Values {
+            variables,
+            embedded,
+        };
         let triggers = Triggers::select(manifest, selection)?;
         let components = resolve_components(manifest, &triggers, |id, component| {
-            resolve_component(id, component, base_dir, |text, place| {
-                Ok(embedded_origin::substitute(
-                    &variables.render(text, place)?,
-                    embedded,
-                ))
-            })
+            resolve_component(id, component, base_dir, values)
         })?;
         let mut routes = Vec::new();
         for trigger in &triggers.http {
@@ -355,7 +369,7 @@ impl App {
                 .into_iter()
                 .map(|trigger| trigger.component)
                 .collect(),
-            queues: resolve_queues(manifest, triggers.sqs, variables, selection, embedded)?,
+            queues: resolve_queues(manifest, triggers.sqs, values, selection)?,
             embedded_queues: queue_urls(manifest, variables)?
                 .into_iter()
                 .filter(|url| url.origin() == embedded_origin::EMBEDDED_ORIGIN)
@@ -434,26 +448,51 @@ fn resolve_components(
     Ok(resolved)
 }
 
+/// The application's variables, and where the embedded queue is.
+#[derive(Clone, Copy)]
+struct Values<'a> {
+    variables: &'a Variables,
+    embedded: &'a str,
+}
+
+impl Values<'_> {
+    fn render(self, template: &str, place: impl Fn() -> String) -> Result<String, VariableError> {
+        let rendered = self.variables.render(template, place)?;
+        Ok(embedded_origin::substitute(&rendered, self.embedded))
+    }
+
+    /// The error for a malformed value that must not be shown, if it must not.
+    fn malformed(self, component: &ComponentId, template: &str) -> Option<AppError> {
+        self.variables
+            .reveals_secret(template)
+            .then(|| AppError::Secret {
+                component: component.clone(),
+                template: template.to_owned(),
+            })
+    }
+}
+
 fn resolve_component(
     id: &ComponentId,
     component: &manifest::Component,
     base_dir: &Path,
-    render: impl Fn(&str, &dyn Fn() -> String) -> Result<String, VariableError>,
+    values: Values<'_>,
 ) -> Result<Component, AppError> {
     let mut own = BTreeMap::new();
     for (name, template) in &component.variables {
         let place = || format!("variable `{name}` of component `{id}`");
-        own.insert(name.clone(), render(template, &place)?);
+        own.insert(name.clone(), values.render(template, place)?);
     }
     let mut allowed_hosts = AllowedHosts::default();
     for entry in &component.allowed_outbound_hosts {
         let place = || format!("`allowed_outbound_hosts` of component `{id}`");
-        let host = render(entry, &place)?
-            .parse()
-            .map_err(|source| AppError::AllowedHost {
-                component: id.clone(),
-                source,
-            })?;
+        let host = values.render(entry, place)?.parse();
+        let host = host.map_err(|source| {
+            let component = id.clone();
+            values
+                .malformed(&component, entry)
+                .unwrap_or(AppError::AllowedHost { component, source })
+        })?;
         allowed_hosts.push(host);
     }
     let source = match &component.source {
@@ -473,9 +512,8 @@ fn resolve_component(
 fn resolve_queues(
     manifest: &Manifest,
     triggers: Vec<manifest::SqsTrigger>,
-    variables: &Variables,
+    values: Values<'_>,
     selection: &Selection,
-    embedded: &str,
 ) -> Result<Vec<QueueTrigger>, AppError> {
     let mut options: BTreeMap<ComponentId, QueueOptions> = manifest.trigger_defaults("sqs")?;
     let named: Vec<ComponentId> = triggers.iter().map(|t| t.component.clone()).collect();
@@ -485,7 +523,7 @@ fn resolve_queues(
             let options = options
                 .get(&trigger.component)
                 .unwrap_or(&QueueOptions::DEFAULT);
-            let url = trigger_url(&trigger, options, variables, embedded)?;
+            let url = trigger_url(&trigger, options, values)?;
             resolve_queue(trigger, options, url)
         })
         .collect::<Result<_, _>>()?;
@@ -506,16 +544,15 @@ fn resolve_queues(
 /// origin is not replaced in them.
 pub fn queue_urls(manifest: &Manifest, variables: &Variables) -> Result<Vec<QueueUrl>, AppError> {
     let options: BTreeMap<ComponentId, QueueOptions> = manifest.trigger_defaults("sqs")?;
+    let values = Values {
+        variables,
+        embedded: embedded_origin::EMBEDDED_ORIGIN,
+    };
     let url_of = |trigger: &manifest::SqsTrigger| {
         let options = options
             .get(&trigger.component)
             .unwrap_or(&QueueOptions::DEFAULT);
-        trigger_url(
-            trigger,
-            options,
-            variables,
-            embedded_origin::EMBEDDED_ORIGIN,
-        )
+        trigger_url(trigger, options, values)
     };
     manifest.sqs_triggers()?.iter().map(url_of).collect()
 }
@@ -523,21 +560,34 @@ pub fn queue_urls(manifest: &Manifest, variables: &Variables) -> Result<Vec<Queu
 fn trigger_url(
     trigger: &manifest::SqsTrigger,
     options: &QueueOptions,
-    variables: &Variables,
-    embedded: &str,
+    values: Values<'_>,
 ) -> Result<QueueUrl, AppError> {
     let component = &trigger.component;
     let place = || format!("`queue_url` of component `{component}`");
-    let url = variables.render(
-        options.queue_url.as_ref().unwrap_or(&trigger.queue_url),
-        place,
-    )?;
-    let url = embedded_origin::substitute(&url, embedded);
-    QueueUrl::parse(&url).map_err(|reason| AppError::QueueUrl {
-        component: component.clone(),
-        url: url.clone(),
-        reason,
-    })
+    let template = options.queue_url.as_ref().unwrap_or(&trigger.queue_url);
+    let url = values.render(template, place)?;
+    let malformed = |reason| {
+        values
+            .malformed(component, template)
+            .unwrap_or(AppError::QueueUrl {
+                component: component.clone(),
+                url: url.clone(),
+                reason,
+            })
+    };
+    let queue_url = QueueUrl::parse(&url).map_err(malformed)?;
+    if queue_url.name().ends_with(".fifo") {
+        let queue = queue_url.name().to_owned();
+        return Err(AppError::Fifo {
+            component: component.clone(),
+            queue,
+        });
+    }
+    if queue_url.origin() == values.embedded {
+        // The embedded queue will make it: its name must be one that it takes.
+        QueueName::parse(queue_url.name()).map_err(|error| malformed(error.to_string()))?;
+    }
+    Ok(queue_url)
 }
 
 fn resolve_queue(
@@ -574,18 +624,12 @@ fn resolve_queue(
     let base = options
         .backoff_base_secs
         .unwrap_or(DEFAULT_BACKOFF_BASE_SECS);
-    in_range("backoff_base_secs", base, 1, MAX_VISIBILITY_SECS)?;
+    in_range("backoff_base_secs", base, 1, MAX_BACKOFF_SECS)?;
     let cap = options
         .backoff_cap_secs
         .unwrap_or(DEFAULT_BACKOFF_CAP_SECS.max(base));
-    in_range("backoff_cap_secs", cap, base, MAX_VISIBILITY_SECS)?;
+    in_range("backoff_cap_secs", cap, base, MAX_BACKOFF_SECS)?;
 
-    if queue_url.name().ends_with(".fifo") {
-        return Err(AppError::Fifo {
-            component,
-            queue: queue_url.name().to_owned(),
-        });
-    }
     Ok(QueueTrigger {
         component,
         queue_url,

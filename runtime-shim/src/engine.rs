@@ -24,7 +24,7 @@ pub const HTTP_SANDBOXES: u32 = 400;
 pub const QUEUE_SANDBOXES: u32 = 400;
 /// Of these, for components that are called by components. They take what is
 /// free and never wait for it: waiting on one's own callers would be a deadlock.
-const CHAIN_SANDBOXES: u32 = 200;
+pub const CHAIN_SANDBOXES: u32 = 200;
 
 /// Bytes of linear memory for one sandbox, unless configured.
 pub const DEFAULT_MEMORY: usize = 128 * 1024 * 1024;
@@ -191,7 +191,7 @@ fn config(max_memory: usize) -> Config {
     let mut pool = PoolingAllocationConfig::new();
     pool.total_component_instances(MAX_SANDBOXES)
         .total_core_instances(MAX_SANDBOXES * CORE_INSTANCES_EACH)
-        .total_memories(MAX_SANDBOXES * 2)
+        .total_memories(MAX_SANDBOXES * MEMORIES_EACH)
         .total_tables(MAX_SANDBOXES * TABLES_EACH)
         .total_stacks(MAX_SANDBOXES)
         .max_core_instances_per_component(CORE_INSTANCES_EACH)

@@ -20,7 +20,7 @@ use wasmtime_wasi_http::{Error as HttpError, WasiBody, WasiHttpView};
 
 use crate::app::{App, Component};
 use crate::capabilities::{self, Grants, HttpClient, Sandbox};
-use crate::engine::{Engine, EngineError, HTTP_SANDBOXES};
+use crate::engine::{CHAIN_SANDBOXES, Engine, EngineError, HTTP_SANDBOXES};
 use crate::http::request;
 use crate::http::router::{RouteMatch, Router};
 use crate::metrics::{ComponentLabels, Metrics, OutcomeLabels};
@@ -129,17 +129,29 @@ struct Loaded {
 
 /// What is counted of one component's invocations: looked up once, not each time.
 struct Meter {
-    outcomes: [(&'static str, Counter); 5],
+    outcomes: [(&'static str, Counter); 6],
     seconds: Histogram,
     running: Gauge,
 }
+
+/// How an invocation ends that was dropped, because its lease was lost or the
+/// process stops.
+const CANCELLED: &str = "cancelled";
 
 impl Meter {
     fn new(metrics: &Metrics, component: &ComponentId) -> Self {
         let labels = ComponentLabels {
             component: component.to_string(),
         };
-        let outcomes = ["completed", "error", "trap", "timeout", "overloaded"].map(|outcome| {
+        let outcomes = [
+            "completed",
+            "error",
+            "trap",
+            "timeout",
+            "overloaded",
+            CANCELLED,
+        ];
+        let outcomes = outcomes.map(|outcome| {
             let labels = OutcomeLabels {
                 component: component.to_string(),
                 outcome,
@@ -153,27 +165,38 @@ impl Meter {
         }
     }
 
-    fn count<T>(&self, outcome: &Outcome<T>, started: Instant) {
-        self.seconds.observe(started.elapsed().as_secs_f64());
-        if let Some((_, counter)) = self.outcomes.iter().find(|(l, _)| *l == outcome.label()) {
-            counter.inc();
+    /// Counts an invocation from now until the guard is dropped.
+    fn begin(&self) -> Running<'_> {
+        self.running.inc();
+        Running {
+            meter: self,
+            started: Instant::now(),
+            outcome: CANCELLED,
         }
     }
 }
 
-/// Counts an invocation as running while it lives.
-struct Running<'a>(&'a Gauge);
-
-impl<'a> Running<'a> {
-    fn new(gauge: &'a Gauge) -> Self {
-        gauge.inc();
-        Self(gauge)
-    }
+/// One invocation that runs.
+struct Running<'a> {
+    meter: &'a Meter,
+    started: Instant,
+    outcome: &'static str,
 }
 
 impl Drop for Running<'_> {
     fn drop(&mut self) {
-        self.0.dec();
+        self.meter.running.dec();
+        self.meter
+            .seconds
+            .observe(self.started.elapsed().as_secs_f64());
+        let counter = self
+            .meter
+            .outcomes
+            .iter()
+            .find(|(label, _)| *label == self.outcome);
+        if let Some((_, counter)) = counter {
+            counter.inc();
+        }
     }
 }
 
@@ -195,6 +218,7 @@ pub struct Invoker {
     http_client: HttpClient,
     requests: TaskTracker,
     permits: Semaphore,
+    chain_permits: Semaphore,
     max_memory: usize,
     http_deadline: Duration,
 }
@@ -222,6 +246,7 @@ impl Invoker {
             http_client: HttpClient::new(),
             requests: TaskTracker::new(),
             permits: Semaphore::new(HTTP_SANDBOXES as usize),
+            chain_permits: Semaphore::new(CHAIN_SANDBOXES as usize),
             max_memory: options.max_memory,
             http_deadline: options.http_deadline,
         };
@@ -381,19 +406,22 @@ impl Invoker {
         let Some(pre) = &loaded.http else {
             return Outcome::Trap(format!("component `{id}` does not export `{HTTP_EXPORT}`"));
         };
-        let _permit = if depth == 0 {
-            match tokio::time::timeout(self.http_deadline, self.permits.acquire()).await {
-                Ok(Ok(permit)) => Some(permit),
-                Ok(Err(_)) | Err(_) => return Outcome::Overloaded,
-            }
+        let deadline = Instant::now() + self.http_deadline;
+        let permit = if depth == 0 {
+            let permit = tokio::time::timeout_at(deadline.into(), self.permits.acquire()).await;
+            permit.ok().and_then(Result::ok)
         } else {
-            None
+            self.chain_permits.try_acquire().ok()
+        };
+        let Some(_permit) = permit else {
+            return Outcome::Overloaded;
         };
         let scheme = match request.uri().scheme() {
             Some(scheme) if *scheme == http::uri::Scheme::HTTPS => Scheme::Https,
             _ => Scheme::Http,
         };
-        self.run(loaded, depth, self.http_deadline, async |store| {
+        let left = deadline.saturating_duration_since(Instant::now());
+        self.run(loaded, depth, left, async |store| {
             let mut view = store.data_mut().http();
             let request = view.new_incoming_request(scheme, request)?;
             let response = view.new_response_outparam(begin)?;
@@ -438,8 +466,7 @@ impl Invoker {
         deadline: Duration,
         call: impl AsyncFnOnce(&mut Store<Sandbox>) -> wasmtime::Result<Result<T, String>>,
     ) -> Outcome<T> {
-        let started = Instant::now();
-        let running = Running::new(&loaded.meter.running);
+        let mut running = loaded.meter.begin();
         let _ticking = self.engine.keep_ticking();
         let sandbox = Sandbox::new(Arc::clone(&loaded.grants), Arc::clone(self), depth);
         let mut store = Store::new(self.engine.wasm(), sandbox);
@@ -458,9 +485,9 @@ impl Invoker {
             }
             Err(_) => Outcome::TimedOut(deadline),
         };
+        // The sandbox is gone before its end is counted.
         drop(store);
-        drop(running);
-        loaded.meter.count(&outcome, started);
+        running.outcome = outcome.label();
         outcome
     }
 

@@ -301,7 +301,11 @@ impl Manifest {
         let triggers: Vec<HttpTrigger> = self.triggers_of("http")?;
         for trigger in &triggers {
             self.require_component("http", &trigger.component)?;
-            if let Some(executor) = trigger.executor.as_ref().filter(|e| e.kind == "wagi") {
+            if let Some(executor) = trigger
+                .executor
+                .as_ref()
+                .filter(|executor| executor.kind != "http")
+            {
                 return Err(ManifestError::Unsupported {
                     place: format!("`[[trigger.http]]` of component `{}`", trigger.component),
                     what: format!("executor `{}`", executor.kind),

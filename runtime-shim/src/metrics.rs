@@ -1,7 +1,9 @@
 //! What the host counts, under Prometheus' names. Each event is counted in one
 //! place, beside its log line.
 
-use prometheus_client::encoding::{EncodeLabelSet, EncodeLabelValue};
+use std::fmt::Write as _;
+
+use prometheus_client::encoding::{EncodeLabelSet, EncodeLabelValue, LabelValueEncoder};
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::gauge::Gauge;
@@ -34,12 +36,15 @@ pub struct SettlementLabels {
 }
 
 /// What was done with a message.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, EncodeLabelValue)]
-#[allow(missing_docs, reason = "the names are the label's values")]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum SettlementLabel {
+    /// Removed: it is done.
     Deleted,
+    /// Its visibility timeout was left as it was.
     Left,
+    /// Hidden until it is tried again.
     Retried,
+    /// Sent to the dead-letter queue, with the reason.
     DeadLettered,
     /// The reason could not be attached, or there is no dead-letter queue:
     /// redrive decides.
@@ -48,6 +53,20 @@ pub enum SettlementLabel {
     Expired,
     /// The queue did not answer until the lease ran out.
     Failed,
+}
+
+impl EncodeLabelValue for SettlementLabel {
+    fn encode(&self, encoder: &mut LabelValueEncoder<'_>) -> Result<(), std::fmt::Error> {
+        encoder.write_str(match self {
+            Self::Deleted => "deleted",
+            Self::Left => "left",
+            Self::Retried => "retried",
+            Self::DeadLettered => "dead_lettered",
+            Self::DeadLetterRefused => "dead_letter_refused",
+            Self::Expired => "expired",
+            Self::Failed => "failed",
+        })
+    }
 }
 
 /// Labels of a state of a queue.

@@ -126,7 +126,7 @@ impl Project {
         let by_trigger = queue_urls(&self.manifest, &self.variables)?
             .iter()
             .any(|url| embedded_origin::mentions(url.as_str()));
-        Ok(by_trigger || self.variables.mention(EMBEDDED_ORIGIN))
+        Ok(by_trigger || self.variables.any(embedded_origin::mentions))
     }
 
     /// The application, with the embedded queue's origin replaced by the one

@@ -27,10 +27,8 @@ pub struct RuntimeConfig {
     _sqlite_databases: BTreeMap<String, toml::Table>,
     #[serde(default, rename = "variables_provider")]
     providers: Vec<toml::Table>,
-    #[serde(default, rename = "outbound_http")]
-    _outbound_http: Option<toml::Table>,
-    #[serde(default, rename = "outbound_networking")]
-    _outbound_networking: Option<toml::Table>,
+    outbound_http: Option<toml::Table>,
+    outbound_networking: Option<toml::Table>,
     /// Relative key-value paths resolve against the folder of the file.
     #[serde(skip)]
     base_dir: PathBuf,
@@ -73,6 +71,12 @@ pub enum RuntimeConfigError {
         /// Line, column and reason.
         message: String,
     },
+    /// A section that this version does not honour.
+    #[error("runtime configuration: `[{section}]` is not supported by this version of gristmill")]
+    Unsupported {
+        /// Its name.
+        section: &'static str,
+    },
     /// A store with a backend that this version does not have.
     #[error("`[key_value_store.{label}]`: {reason}")]
     Store {
@@ -106,6 +110,15 @@ impl RuntimeConfig {
                 path: path.to_owned(),
                 message: error.to_string().trim_end().to_owned(),
             })?;
+        // Ignored, a restriction would be no restriction.
+        for (section, used) in [
+            ("outbound_http", config.outbound_http.is_some()),
+            ("outbound_networking", config.outbound_networking.is_some()),
+        ] {
+            if used {
+                return Err(RuntimeConfigError::Unsupported { section });
+            }
+        }
         config.base_dir = path.parent().map(Path::to_owned).unwrap_or_default();
         Ok(config)
     }
@@ -192,6 +205,10 @@ mod tests {
                 "missing field `type`",
             ),
             ("[keyvalue.a]\n", "unknown field `keyvalue`"),
+            (
+                "[outbound_networking]\nblock_networks = [\"private\"]\n",
+                "`[outbound_networking]` is not supported",
+            ),
         ] {
             let error = load(text).expect_err(text).to_string();
             assert!(error.contains(expected), "`{expected}` not in `{error}`");

@@ -1,7 +1,7 @@
 //! Application variables: where their values come from, in which order, and
 //! what a component sees of them. Values are never printed.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use crate::manifest::Variable;
 use crate::names::VariableName;
@@ -41,6 +41,7 @@ impl Provider {
 #[derive(Clone, Default)]
 pub struct Variables {
     values: BTreeMap<VariableName, String>,
+    secret: BTreeSet<VariableName>,
 }
 
 /// Why the variables cannot be used.
@@ -101,7 +102,9 @@ impl Variables {
                 .ok_or_else(|| VariableError::Missing { name: name.clone() })?;
             values.insert(name.clone(), value);
         }
-        Ok(Self { values })
+        let secret = declared.iter().filter(|(_, variable)| variable.secret);
+        let secret = secret.map(|(name, _)| name.clone()).collect();
+        Ok(Self { values, secret })
     }
 
     /// Renders `source`; `place` says in an error where it stands.
@@ -125,9 +128,15 @@ impl Variables {
         })
     }
 
-    /// Whether any value contains `needle`.
-    pub fn mention(&self, needle: &str) -> bool {
-        self.values.values().any(|value| value.contains(needle))
+    /// Whether a value has a property.
+    pub fn any(&self, has: impl Fn(&str) -> bool) -> bool {
+        self.values.values().any(|value| has(value))
+    }
+
+    /// Whether `source` shows a secret when it is rendered.
+    pub fn reveals_secret(&self, source: &str) -> bool {
+        Template::parse(source)
+            .is_ok_and(|template| template.variables().any(|name| self.secret.contains(name)))
     }
 }
 
@@ -183,11 +192,14 @@ mod tests {
 
     #[test]
     fn undeclared_names_are_refused() {
-        let given = BTreeMap::from([(name("tpyo"), "x".to_owned())]);
+        let given = BTreeMap::from([(name("unheard_of"), "x".to_owned())]);
         let error = Variables::resolve(&declared(""), given, &[])
             .err()
             .expect("undeclared");
-        assert!(error.to_string().contains("no variable `tpyo`"), "{error}");
+        assert!(
+            error.to_string().contains("no variable `unheard_of`"),
+            "{error}"
+        );
         let variables = Variables::default();
         let error = variables
             .render("{{ x }}", || "component `a`".into())

@@ -154,7 +154,7 @@ fn bad_requests_get_a_clear_answer() {
         )
     };
     let url = app.url("/process_message");
-    let (status, detail) = problem(post(&url, b"{\"a\": tru}"));
+    let (status, detail) = problem(post(&url, b"{\"a\": yes}"));
     assert_eq!(status, 400);
     assert!(detail.contains("line 1 column"), "{detail}");
     assert_eq!(problem(post(&url, b"")).0, 400);

@@ -135,7 +135,7 @@ fn a_long_handler_keeps_its_lease() {
     let id = app.send("jobs", "sleep 7000");
     wait_for("the long message", || stored(&app, &id));
     wait_for("its settlement", || {
-        (app.metric("gristmill_messages_settled_total", "Deleted") >= 1.0).then_some(())
+        (app.metric("gristmill_messages_settled_total", "deleted") >= 1.0).then_some(())
     });
     assert_eq!(attempts(&app, "sleep-7000").len(), 1);
     assert!(app.metric("gristmill_lease_heartbeats_total", "worker") >= 4.0);

@@ -20,6 +20,7 @@ use tokio_util::task::TaskTracker;
 use wasmtime_wasi_http::{Error as HttpError, WasiBody};
 
 use super::lingering::LingeringBody;
+use super::router::RESERVED;
 use super::{problem, request};
 use crate::invoker::{Invoker, Outcome, failure_response};
 
@@ -120,7 +121,10 @@ pub async fn answer(
                 .boxed_unsync(),
         );
     }
-    let Some(matched) = invoker.find_route(path) else {
+    let matched = invoker
+        .find_route(path)
+        .filter(|_| !path.starts_with(RESERVED));
+    let Some(matched) = matched else {
         let detail = format!("no route leads to `{path}`");
         return problem::response(StatusCode::NOT_FOUND, &detail);
     };

@@ -183,7 +183,8 @@ impl Running {
                     if pollers.is_empty() {
                         self.pause(retry).await;
                         retry = (retry * 2).min(LONGEST_RETRY);
-                        pollers.spawn(Arc::clone(self).poll_once(true));
+                        // Not a long poll: readiness waits for its answer.
+                        pollers.spawn(Arc::clone(self).poll_once(false));
                     }
                 }
                 Err(error) => {
@@ -384,19 +385,20 @@ impl Running {
             %component, message_id = received.id, receive_count = received.receive_count,
             "message rejected: {reason}"
         );
-        match self
-            .consumer
-            .source
-            .dead_letter(received, &note.to_string())
-            .await
-        {
+        let note = note.to_string();
+        let send = self.consumer.source.dead_letter(received, &note);
+        let sent = match tokio::time::timeout_at(until.into(), send).await {
+            Ok(sent) => sent,
+            Err(_) => Err(DeadLetterError::TooLate),
+        };
+        match sent {
             Ok(()) => match self.apply(received, Action::Delete, until).await {
                 SettlementLabel::Deleted => SettlementLabel::DeadLettered,
                 other => other,
             },
             Err(error) => {
                 let level_reason = match &error {
-                    DeadLetterError::Send(_) => "could not be sent",
+                    DeadLetterError::Send(_) | DeadLetterError::TooLate => "could not be sent",
                     DeadLetterError::NoQueue | DeadLetterError::DoesNotFit => "is left to redrive",
                 };
                 tracing::warn!(

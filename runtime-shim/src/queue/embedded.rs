@@ -102,16 +102,21 @@ impl EmbeddedQueue {
     /// The messages in every queue, by state.
     pub async fn depths(&self) -> Vec<(String, Depth)> {
         let mut depths = Vec::new();
-        // Without a limit, a page holds all of them.
-        let Ok(page) = self.queue.list_queues("", None, None).await else {
-            return depths;
-        };
-        for name in page.names {
-            if let Ok(depth) = self.queue.depth(&name).await {
-                depths.push((name.to_string(), depth));
+        let mut after = None;
+        loop {
+            let Ok(page) = self.queue.list_queues("", Some(1000), after).await else {
+                return depths;
+            };
+            for name in page.names {
+                if let Ok(depth) = self.queue.depth(&name).await {
+                    depths.push((name.to_string(), depth));
+                }
+            }
+            after = page.next_token;
+            if after.is_none() {
+                return depths;
             }
         }
-        depths
     }
 
     /// The queue at `url`, to consume.

@@ -34,6 +34,9 @@ pub(super) enum DeadLetterError {
     /// Ten attributes, or 1 MiB, are taken up already.
     #[error("the reason does not fit beside the message's own attributes")]
     DoesNotFit,
+    /// The lease ran out before the dead-letter queue answered.
+    #[error("the dead-letter queue did not answer in time")]
+    TooLate,
     /// The call failed.
     #[error(transparent)]
     Send(#[from] SourceError),

@@ -280,6 +280,8 @@ async fn client(url: &QueueUrl, settings: &AwsSettings, anonymous: bool) -> Clie
     // A region is always given, so that nobody is asked for one.
     let mut loader = aws_config::defaults(BehaviorVersion::latest())
         .region(Region::new(region.to_owned()))
+        // Requests go where the queue's URL points, and nowhere else.
+        .endpoint_url(url.origin())
         .timeout_config(timeouts)
         // The consumer has retries of its own, with pauses that suit them.
         .retry_config(RetryConfig::standard().with_max_attempts(2))
@@ -287,9 +289,6 @@ async fn client(url: &QueueUrl, settings: &AwsSettings, anonymous: bool) -> Clie
     if anonymous {
         loader =
             loader.credentials_provider(Credentials::new("local", "local", None, None, "embedded"));
-    }
-    if url.aws_region().is_none() {
-        loader = loader.endpoint_url(url.origin());
     }
     Client::new(&loader.load().await)
 }

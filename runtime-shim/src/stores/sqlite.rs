@@ -155,10 +155,16 @@ fn commit_group(
         .map_err(StoreError::from);
     acknowledgements.push(first(begun.clone().map(|()| connection)));
     begun?;
-    while acknowledgements.len() < GROUP
+    while !connection.is_autocommit()
+        && acknowledgements.len() < GROUP
         && let Ok(write) = waiting.try_recv()
     {
         acknowledgements.push(write(Ok(connection)));
+    }
+    if connection.is_autocommit() {
+        // On some errors, a full disk among them, SQLite rolls back by itself.
+        let reason = "the transaction was rolled back".to_owned();
+        return Err(StoreError::Database(reason));
     }
     connection.execute_batch("COMMIT")?;
     Ok(())
