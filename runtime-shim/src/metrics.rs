@@ -55,6 +55,19 @@ pub enum SettlementLabel {
     Failed,
 }
 
+impl SettlementLabel {
+    /// Every one.
+    pub const ALL: [Self; 7] = [
+        Self::Deleted,
+        Self::Left,
+        Self::Retried,
+        Self::DeadLettered,
+        Self::DeadLetterRefused,
+        Self::Expired,
+        Self::Failed,
+    ];
+}
+
 impl EncodeLabelValue for SettlementLabel {
     fn encode(&self, encoder: &mut LabelValueEncoder<'_>) -> Result<(), std::fmt::Error> {
         encoder.write_str(match self {

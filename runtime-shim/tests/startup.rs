@@ -145,6 +145,21 @@ fn an_undefined_store_label_is_an_error_with_a_runtime_configuration() {
     );
 }
 
+/// A secret that makes a value malformed is not shown with it.
+#[test]
+fn secrets_stay_out_of_errors() {
+    let probe = wasm("guest_probe");
+    let rest = "allowed_outbound_hosts = [\"{{ host }}\"]\n\
+                [variables]\nhost = { default = \"hunter2\", secret = true }\n";
+    let manifest = http(probe.to_str().unwrap(), rest);
+    let stderr = refused(&[("spin.toml", manifest.as_bytes())], &["check"]);
+    assert!(
+        stderr.contains("component `a`: `{{ host }}` is malformed"),
+        "{stderr}"
+    );
+    assert!(!stderr.contains("hunter2"), "{stderr}");
+}
+
 #[test]
 fn wrong_usage_is_told_apart_from_failure() {
     for args in [

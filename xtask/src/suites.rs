@@ -151,13 +151,25 @@ impl Prepared {
             Suite::Unit => {
                 let components = [workspace.components(), workspace.component_libraries()].concat();
                 let packages = [components, vec!["xtask"]].concat();
-                vec![tests("unit tests", workspace, &packages, None, 10)]
+                vec![
+                    tests("components and xtask", workspace, &packages, &[], None, 10),
+                    tests(
+                        "host libraries",
+                        workspace,
+                        HOST,
+                        &["--lib".to_owned()],
+                        None,
+                        20,
+                    ),
+                ]
             }
             Suite::LocalQueue => {
+                let targets = workspace.test_targets("local-queue")?;
                 vec![tests(
                     "local-queue",
                     workspace,
-                    &["local-queue"],
+                    HOST,
+                    &targets,
                     Some(venv()?),
                     15,
                 )]
@@ -166,18 +178,25 @@ impl Prepared {
                 if !self.binaries {
                     return Err(NotPrepared("build").into());
                 }
-                vec![tests("shim", workspace, &["gristmill"], Some(venv()?), 25)]
+                let targets = workspace.test_targets("runtime-shim")?;
+                vec![tests("shim", workspace, HOST, &targets, Some(venv()?), 25)]
             }
         };
         run_all(&mut tasks)
     }
 }
 
+/// The packages of the host. They are always named together, because cargo picks
+/// the features of shared dependencies by what is named: one by one, half of the
+/// AWS SDK would be compiled twice.
+const HOST: &[&str] = &["gristmill", "local-queue"];
+
 /// `cargo test` in the environment that the tests may rely on.
 fn tests(
     name: &'static str,
     workspace: &Workspace,
     packages: &[&str],
+    targets: &[String],
     venv: Option<&Venv>,
     limit_minutes: u64,
 ) -> Task {
@@ -186,6 +205,7 @@ fn tests(
     for package in packages {
         cargo.args(["--package", package]);
     }
+    cargo.args(targets);
     // Whatever account the machine is logged in to is none of the tests' business.
     let aws = env::vars_os().map(|(name, _)| name);
     for name in aws.filter(|name| name.to_str().is_some_and(|name| name.starts_with("AWS_"))) {

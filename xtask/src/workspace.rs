@@ -113,6 +113,25 @@ impl Workspace {
         self.target_dir.join(WASM_TARGET).join("release")
     }
 
+    /// `--test <name>` for each file in the `tests` folder of the package in `folder`.
+    pub(crate) fn test_targets(&self, folder: &str) -> Result<Vec<String>> {
+        let tests = self.root.join(folder).join("tests");
+        let mut names = Vec::new();
+        for entry in std::fs::read_dir(&tests).with_context(|| tests.display().to_string())? {
+            let path = entry?.path();
+            if path.extension().is_some_and(|extension| extension == "rs")
+                && let Some(name) = path.file_stem().and_then(|name| name.to_str())
+            {
+                names.push(name.to_owned());
+            }
+        }
+        names.sort();
+        Ok(names
+            .into_iter()
+            .flat_map(|name| ["--test".to_owned(), name])
+            .collect())
+    }
+
     fn names_under(&self, folder: &str, wanted: impl Fn(&Package) -> bool) -> Vec<&str> {
         let folder = self.root.join(folder);
         let inside = self

@@ -72,7 +72,7 @@ struct Counters {
     receive_errors: Counter,
     heartbeats: Counter,
     entry_retries: Counter,
-    settled: prometheus_client::metrics::family::Family<SettlementLabels, Counter>,
+    settled: [(SettlementLabel, Counter); SettlementLabel::ALL.len()],
 }
 
 /// What a running consumer shares with its tasks.
@@ -106,7 +106,14 @@ impl Consumer {
                 receive_errors: metrics.receive_errors.get_or_create_owned(&labels),
                 heartbeats: metrics.heartbeats.get_or_create_owned(&labels),
                 entry_retries: metrics.entry_retries.get_or_create_owned(&labels),
-                settled: metrics.settled.clone(),
+                settled: SettlementLabel::ALL.map(|settlement| {
+                    let component = trigger.component.to_string();
+                    let labels = SettlementLabels {
+                        component,
+                        settlement,
+                    };
+                    (settlement, metrics.settled.get_or_create_owned(&labels))
+                }),
             },
             trigger,
             source,
@@ -306,12 +313,10 @@ impl Running {
     }
 
     fn count(&self, settlement: SettlementLabel) {
-        let component = self.consumer.trigger.component.to_string();
-        let labels = SettlementLabels {
-            component,
-            settlement,
-        };
-        self.consumer.counters.settled.get_or_create(&labels).inc();
+        let settled = &self.consumer.counters.settled;
+        if let Some((_, counter)) = settled.iter().find(|(label, _)| *label == settlement) {
+            counter.inc();
+        }
     }
 
     async fn settle(

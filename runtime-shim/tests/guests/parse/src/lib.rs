@@ -1,6 +1,10 @@
 //! Parses the body as JSON: the least that a useful plugin does.
 #![cfg(target_family = "wasm")]
-#![allow(unsafe_code, clippy::same_length_and_capacity, reason = "generated bindings")]
+#![allow(
+    unsafe_code,
+    clippy::same_length_and_capacity,
+    reason = "generated bindings"
+)]
 
 use bindings::fermyon::spin_sqs::sqs_types::{Error, Message, MessageAction};
 

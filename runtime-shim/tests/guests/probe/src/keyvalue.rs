@@ -55,7 +55,11 @@ macro_rules! expect {
 fn run(label: &str) -> Result<(), String> {
     let bucket = store::open(label).map_err(|e| format!("open: {e:?}"))?;
     let long = vec![7_u8; 350 * 1024];
-    for (key, value) in [("plain", &b"v"[..]), ("empty", b""), ("ключ/ \u{1F600}'\"", &long)] {
+    for (key, value) in [
+        ("plain", &b"v"[..]),
+        ("empty", b""),
+        ("ключ/ \u{1F600}'\"", &long),
+    ] {
         expect!(bucket.get(key), Ok(None));
         expect!(bucket.exists(key), Ok(false));
         expect!(bucket.set(key, value), Ok(()));
@@ -69,8 +73,9 @@ fn run(label: &str) -> Result<(), String> {
     let pairs = [("b1".to_owned(), vec![1]), ("b2".to_owned(), vec![2])];
     expect!(batch::set_many(&bucket, &pairs), Ok(()));
     expect!(bucket.list_keys(None), Ok(page) if page.keys.len() == 5 && page.cursor.is_none());
-    let keys: Vec<String> =
-        ["b1", "b2", "plain", "empty", "none"].map(str::to_owned).into();
+    let keys: Vec<String> = ["b1", "b2", "plain", "empty", "none"]
+        .map(str::to_owned)
+        .into();
     expect!(batch::delete_many(&bucket, &keys), Ok(()));
     expect!(bucket.get("b1"), Ok(None));
 
@@ -78,7 +83,10 @@ fn run(label: &str) -> Result<(), String> {
     expect!(atomics::increment(&bucket, "n", -7), Ok(-2));
     expect!(atomics::increment(&bucket, "n", 0), Ok(-2));
     expect!(bucket.set("text", b"abc"), Ok(()));
-    expect!(atomics::increment(&bucket, "text", 1), Err(store::Error::Other(_)));
+    expect!(
+        atomics::increment(&bucket, "text", 1),
+        Err(store::Error::Other(_))
+    );
 
     let first = Cas::new(&bucket, "cas").map_err(|e| format!("cas: {e:?}"))?;
     expect!(first.current(), Ok(None));

@@ -1,6 +1,10 @@
 //! Tries one capability of the host for each path, and answers with what it saw.
 #![cfg(target_family = "wasm")]
-#![allow(unsafe_code, clippy::same_length_and_capacity, reason = "generated bindings")]
+#![allow(
+    unsafe_code,
+    clippy::same_length_and_capacity,
+    reason = "generated bindings"
+)]
 
 mod keyvalue;
 
@@ -20,21 +24,28 @@ async fn handle(request: IncomingRequest, out: ResponseOutparam) {
     let path = target.split('?').next().unwrap_or_default().to_owned();
     // Service chaining hands the path over as it was asked for.
     let path = path.strip_prefix("/probe").unwrap_or(&path).to_owned();
-    let (verb, rest) = path.trim_start_matches('/').split_once('/').unwrap_or((&path[1..], ""));
+    let (verb, rest) = path
+        .trim_start_matches('/')
+        .split_once('/')
+        .unwrap_or((&path[1..], ""));
     match verb {
         "silent" => {}
         "stream" => stream(out, rest.parse().unwrap_or(0)).await,
         _ => {
             let answer = answer(verb, rest, &target, request).await;
             let (status, body) = answer.unwrap_or_else(|error| (500, format!("{error:?}").into()));
-            out.set_with_body(plain(status), body).await.expect("send the answer");
+            out.set_with_body(plain(status), body)
+                .await
+                .expect("send the answer");
         }
     }
 }
 
 fn plain(status: u16) -> OutgoingResponse {
     let headers = Headers::new();
-    headers.append("content-type", b"text/plain").expect("a valid header");
+    headers
+        .append("content-type", b"text/plain")
+        .expect("a valid header");
     let response = OutgoingResponse::new(headers);
     response.set_status_code(status).expect("a valid status");
     response
@@ -80,7 +91,12 @@ async fn answer(
             Err(error) => (404, format!("{error:?}").into()),
         },
         "config" => (200, format!("{:?}", keyvalue::config(rest)).into()),
-        "env" => (200, std::env::var(rest).unwrap_or_else(|_| "unset".to_owned()).into()),
+        "env" => (
+            200,
+            std::env::var(rest)
+                .unwrap_or_else(|_| "unset".to_owned())
+                .into(),
+        ),
         "fetch" => {
             let url = target.split_once("?url=").context("?url=")?.1.to_owned();
             let request = Request::builder().method(Method::Get).uri(url).build();
@@ -106,16 +122,15 @@ async fn answer(
             std::hint::black_box(());
         },
         "file" => (200, format!("{:?}", std::fs::read(rest)).into()),
-        "socket" => (200, format!("{:?}", std::net::TcpStream::connect(rest)).into()),
+        "socket" => (
+            200,
+            format!("{:?}", std::net::TcpStream::connect(rest)).into(),
+        ),
         _ => (404, b"the probe knows no such thing".to_vec()),
     })
 }
 
-async fn kv(
-    method: Method,
-    key: &str,
-    request: IncomingRequest,
-) -> anyhow::Result<(u16, Vec<u8>)> {
+async fn kv(method: Method, key: &str, request: IncomingRequest) -> anyhow::Result<(u16, Vec<u8>)> {
     let store = Store::open("results")?;
     Ok(match method {
         Method::Put => {

@@ -3,7 +3,11 @@
 //! `-` for spaces), and, when the message
 //! is handled, the body under the message's id.
 #![cfg(target_family = "wasm")]
-#![allow(unsafe_code, clippy::same_length_and_capacity, reason = "generated bindings")]
+#![allow(
+    unsafe_code,
+    clippy::same_length_and_capacity,
+    reason = "generated bindings"
+)]
 
 use std::hint::black_box;
 use std::time::{Duration, SystemTime};
@@ -46,7 +50,9 @@ impl bindings::Guest for Worker {
             "print" => println!("{argument}"),
             "attributes" => {
                 let seen: Vec<String> = message.message_attributes.iter().map(describe).collect();
-                results.set("attributes", seen.join("\n").as_bytes()).map_err(other)?;
+                results
+                    .set("attributes", seen.join("\n").as_bytes())
+                    .map_err(other)?;
             }
             _ => {}
         }
@@ -58,7 +64,10 @@ impl bindings::Guest for Worker {
 fn note_attempt(results: &Store, body: &str) -> Result<(), Error> {
     let key = format!("attempts/{}", body.replace(' ', "-"));
     let mut attempts = results.get(&key).map_err(other)?.unwrap_or_default();
-    let now = SystemTime::UNIX_EPOCH.elapsed().unwrap_or_default().as_millis();
+    let now = SystemTime::UNIX_EPOCH
+        .elapsed()
+        .unwrap_or_default()
+        .as_millis();
     attempts.extend_from_slice(format!("{now}\n").as_bytes());
     results.set(&key, &attempts).map_err(other)
 }
