@@ -155,10 +155,13 @@ const MAX_BACKOFF_SECS: u64 = 39_600;
 
 /// A queue's URL: `scheme://host/…/<name>`.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct QueueUrl(Url);
+pub struct QueueUrl {
+    url: Url,
+    secret: bool,
+}
 
 impl QueueUrl {
-    fn parse(text: &str) -> Result<Self, String> {
+    fn parse(text: &str, secret: bool) -> Result<Self, String> {
         let url = Url::parse(text).map_err(|error| error.to_string())?;
         if !matches!(url.scheme(), "http" | "https") {
             return Err(format!(
@@ -166,7 +169,7 @@ impl QueueUrl {
                 url.scheme()
             ));
         }
-        let queue = Self(url);
+        let queue = Self { url, secret };
         if queue.name().is_empty() {
             return Err("it does not end with a queue's name".to_owned());
         }
@@ -175,7 +178,7 @@ impl QueueUrl {
 
     /// The last part of the path: the queue's name.
     pub fn name(&self) -> &str {
-        self.0
+        self.url
             .path_segments()
             .and_then(|mut parts| parts.next_back())
             .unwrap_or_default()
@@ -183,16 +186,18 @@ impl QueueUrl {
 
     /// The server's origin, `scheme://host:port`.
     pub fn origin(&self) -> String {
-        self.0.origin().ascii_serialization()
+        self.url.origin().ascii_serialization()
     }
 
     /// The region in the host of an AWS endpoint, `sqs.<region>.amazonaws.com`.
     pub fn aws_region(&self) -> Option<&str> {
-        let host = self.0.host_str()?;
+        let host = self.url.host_str()?;
         if !host.ends_with(".amazonaws.com") && !host.ends_with(".amazonaws.com.cn") {
             return None;
         }
-        let mut labels = host.split('.');
+        let mut labels = host
+            .split('.')
+            .skip_while(|label| label.starts_with("vpce-"));
         match (labels.next()?, labels.next()?) {
             ("sqs" | "sqs-fips", region) | (region, "queue") => Some(region),
             _ => None,
@@ -201,13 +206,17 @@ impl QueueUrl {
 
     /// The URL as text.
     pub fn as_str(&self) -> &str {
-        self.0.as_str()
+        self.url.as_str()
     }
 }
 
 impl std::fmt::Display for QueueUrl {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str(self.as_str())
+        if self.secret {
+            write!(f, "(a secret address)/{}", self.name())
+        } else {
+            f.write_str(self.as_str())
+        }
     }
 }
 
@@ -285,6 +294,17 @@ pub enum AppError {
         min: u64,
         /// The most allowed.
         max: u64,
+    },
+    /// One component on one queue, twice.
+    #[error(
+        "component `{component}` consumes queue `{queue}` by two triggers: with `queue_url` in \
+         `[application.trigger.sqs.{component}]` it can have one trigger only"
+    )]
+    SameQueueTwice {
+        /// Who consumes.
+        component: ComponentId,
+        /// The queue's name.
+        queue: String,
     },
     /// More messages at once than there are sandboxes.
     #[error(
@@ -527,6 +547,17 @@ fn resolve_queues(
             resolve_queue(trigger, options, url)
         })
         .collect::<Result<_, _>>()?;
+    for (index, queue) in queues.iter().enumerate() {
+        let same = |other: &&QueueTrigger| {
+            other.component == queue.component && other.queue_url == queue.queue_url
+        };
+        if let Some(twice) = queues[..index].iter().find(same) {
+            return Err(AppError::SameQueueTwice {
+                component: twice.component.clone(),
+                queue: queue.queue_url.name().to_owned(),
+            });
+        }
+    }
     let sandboxes: u32 = queues.iter().map(|queue| queue.max_concurrency).sum();
     if sandboxes > QUEUE_SANDBOXES {
         return Err(AppError::TooMuchConcurrency { sum: sandboxes });
@@ -575,7 +606,8 @@ fn trigger_url(
                 reason,
             })
     };
-    let queue_url = QueueUrl::parse(&url).map_err(malformed)?;
+    let queue_url =
+        QueueUrl::parse(&url, values.variables.reveals_secret(template)).map_err(malformed)?;
     if queue_url.name().ends_with(".fifo") {
         let queue = queue_url.name().to_owned();
         return Err(AppError::Fifo {
@@ -739,13 +771,17 @@ mod tests {
     #[test]
     fn the_region_is_read_from_aws_hosts_alone() {
         let region = |url| {
-            QueueUrl::parse(url)
+            QueueUrl::parse(url, false)
                 .expect("url")
                 .aws_region()
                 .map(str::to_owned)
         };
         assert_eq!(
             region("https://sqs.eu-west-1.amazonaws.com/1/q"),
+            Some("eu-west-1".into())
+        );
+        assert_eq!(
+            region("https://vpce-0a.sqs.eu-west-1.vpce.amazonaws.com/1/q"),
             Some("eu-west-1".into())
         );
         assert_eq!(region("http://sqs.eu-west-1.localhost/1/q"), None);

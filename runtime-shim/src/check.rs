@@ -1,5 +1,5 @@
-//! `gristmill check`: everything that `up` does before it serves, and a list of
-//! what it found.
+//! `gristmill check`: what `up` does before it binds addresses and asks queues,
+//! and a list of what it found.
 
 use std::sync::Arc;
 
@@ -37,7 +37,9 @@ pub fn run(args: ProjectArgs, environment: &Environment) -> anyhow::Result<()> {
     for line in lines {
         printer::line(line);
     }
-    printer::line(format_args!("application `{name}` would start"));
+    printer::line(format_args!(
+        "application `{name}` is sound; addresses and remote queues were not tried"
+    ));
     Ok(())
 }
 

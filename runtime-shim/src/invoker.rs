@@ -10,7 +10,8 @@ use http::{Request, Response, StatusCode};
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::metrics::histogram::Histogram;
-use tokio::sync::{Semaphore, oneshot};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, oneshot};
+use tokio::task::JoinHandle;
 use tokio_util::task::TaskTracker;
 use wasmtime::component::{InstancePre, Linker};
 use wasmtime::{PoolConcurrencyLimitError, Store, Trap};
@@ -19,7 +20,7 @@ use wasmtime_wasi_http::p2::bindings::http::types::Scheme;
 use wasmtime_wasi_http::{Error as HttpError, WasiBody, WasiHttpView};
 
 use crate::app::{App, Component};
-use crate::capabilities::{self, Grants, HttpClient, Sandbox};
+use crate::capabilities::{self, Grants, HttpClient, MemoryBudget, Sandbox};
 use crate::engine::{CHAIN_SANDBOXES, Engine, EngineError, HTTP_SANDBOXES};
 use crate::http::request;
 use crate::http::router::{RouteMatch, Router};
@@ -104,13 +105,12 @@ pub enum LoadError {
     },
     /// A trigger needs an export that is not there.
     #[error(
-        "component `{component}` is named by a `[[trigger.{trigger}]]` but does not export \
-         `{export}`: it exports {found}"
+        "component `{component}` is needed by `{trigger}` but does not export `{export}`: it exports {found}"
     )]
     Export {
         /// The component.
         component: ComponentId,
-        /// The kind of trigger.
+        /// What calls it.
         trigger: &'static str,
         /// What is missing.
         export: &'static str,
@@ -125,6 +125,45 @@ struct Loaded {
     http: Option<ProxyPre<Sandbox>>,
     queue: Option<SpinSqsPre<Sandbox>>,
     meter: Meter,
+}
+
+/// Who makes a request.
+#[derive(Clone, Copy, Debug)]
+pub enum Caller {
+    /// Somebody outside, through the server.
+    Client,
+    /// A component: the `depth`-th in a row, which is stopped at `deadline`.
+    Component {
+        /// Components that called each other to get here.
+        depth: u8,
+        /// When the caller ends.
+        deadline: Instant,
+    },
+}
+
+impl Caller {
+    /// How many components called each other to get here.
+    pub fn depth(self) -> u8 {
+        match self {
+            Self::Client => 0,
+            Self::Component { depth, .. } => depth + 1,
+        }
+    }
+}
+
+/// A task that answers a request. Where a component waits for it, it ends with
+/// its waiter; a client that hangs up changes nothing.
+struct Answering {
+    task: JoinHandle<Outcome<()>>,
+    abort_on_drop: bool,
+}
+
+impl Drop for Answering {
+    fn drop(&mut self) {
+        if self.abort_on_drop {
+            self.task.abort();
+        }
+    }
 }
 
 /// What is counted of one component's invocations: looked up once, not each time.
@@ -217,9 +256,10 @@ pub struct Invoker {
     router: Router,
     http_client: HttpClient,
     requests: TaskTracker,
-    permits: Semaphore,
-    chain_permits: Semaphore,
+    permits: Arc<Semaphore>,
+    chain_permits: Arc<Semaphore>,
     max_memory: usize,
+    memory_budget: Arc<MemoryBudget>,
     http_deadline: Duration,
 }
 
@@ -245,19 +285,31 @@ impl Invoker {
             router: app.router,
             http_client: HttpClient::new(),
             requests: TaskTracker::new(),
-            permits: Semaphore::new(HTTP_SANDBOXES as usize),
-            chain_permits: Semaphore::new(CHAIN_SANDBOXES as usize),
+            permits: Arc::new(Semaphore::new(HTTP_SANDBOXES as usize)),
+            chain_permits: Arc::new(Semaphore::new(CHAIN_SANDBOXES as usize)),
             max_memory: options.max_memory,
+            memory_budget: Arc::new(MemoryBudget::of_this_machine()),
             http_deadline: options.http_deadline,
         };
         for component in &app.http_components {
-            invoker.require(component, "http", HTTP_EXPORT, |loaded| {
+            invoker.require(component, "a `[[trigger.http]]`", HTTP_EXPORT, |loaded| {
                 loaded.http.is_some()
             })?;
         }
+        let chained = invoker
+            .components
+            .values()
+            .flat_map(|loaded| loaded.grants.component.allowed_hosts.chained_components());
+        for target in chained {
+            if let Some((id, _)) = invoker.components.get_key_value(target) {
+                invoker.require(id, "service chaining", HTTP_EXPORT, |loaded| {
+                    loaded.http.is_some()
+                })?;
+            }
+        }
         for queue in &app.queues {
             let component = &queue.component;
-            invoker.require(component, "sqs", QUEUE_EXPORT, |loaded| {
+            invoker.require(component, "a `[[trigger.sqs]]`", QUEUE_EXPORT, |loaded| {
                 loaded.queue.is_some()
             })?;
         }
@@ -314,6 +366,11 @@ impl Invoker {
         self.max_memory
     }
 
+    /// Bytes of linear memory for all sandboxes together.
+    pub fn memory_budget(&self) -> Arc<MemoryBudget> {
+        Arc::clone(&self.memory_budget)
+    }
+
     /// Where `path` leads.
     pub fn find_route(&self, path: &str) -> Option<RouteMatch> {
         self.router.find(path)
@@ -323,13 +380,13 @@ impl Invoker {
     pub async fn call_route(
         self: &Arc<Self>,
         mut request: Request<WasiBody>,
-        depth: u8,
+        caller: Caller,
     ) -> Result<Response<WasiBody>, HttpError> {
         let Some(matched) = self.find_route(request.uri().path()) else {
             return Err(HttpError::DestinationNotFound);
         };
         request::prepare(&mut request, &matched, IN_PROCESS);
-        self.respond(&matched.component, request, depth).await
+        self.respond(&matched.component, request, caller).await
     }
 
     /// Calls component `id` for another component.
@@ -337,23 +394,23 @@ impl Invoker {
         self: &Arc<Self>,
         id: &str,
         mut request: Request<WasiBody>,
-        depth: u8,
+        caller: Caller,
     ) -> Result<Response<WasiBody>, HttpError> {
         let Some((id, _)) = self.components.get_key_value(id) else {
             return Err(HttpError::DestinationNotFound);
         };
         let matched = RouteMatch::chained(id.clone(), request.uri().path());
         request::prepare(&mut request, &matched, IN_PROCESS);
-        self.respond(id, request, depth).await
+        self.respond(id, request, caller).await
     }
 
     async fn respond(
         self: &Arc<Self>,
         id: &ComponentId,
         request: Request<WasiBody>,
-        depth: u8,
+        caller: Caller,
     ) -> Result<Response<WasiBody>, HttpError> {
-        match self.http(id, request, depth).await {
+        match self.http(id, request, caller).await {
             Outcome::Completed(response) => Ok(response),
             Outcome::GuestError(reason) | Outcome::Trap(reason) => {
                 Err(HttpError::InternalError(Some(reason)))
@@ -369,18 +426,43 @@ impl Invoker {
         self: &Arc<Self>,
         id: &ComponentId,
         request: Request<WasiBody>,
-        depth: u8,
+        caller: Caller,
     ) -> Outcome<Response<WasiBody>> {
+        let deadline = match caller {
+            Caller::Client => Instant::now() + self.http_deadline,
+            // A component that is called ends before the one that called it.
+            Caller::Component { deadline, .. } => deadline.min(Instant::now() + self.http_deadline),
+        };
+        let permit = match caller {
+            Caller::Client => {
+                let acquire = Arc::clone(&self.permits).acquire_owned();
+                tokio::time::timeout_at(deadline.into(), acquire)
+                    .await
+                    .ok()
+                    .and_then(Result::ok)
+            }
+            Caller::Component { .. } => Arc::clone(&self.chain_permits).try_acquire_owned().ok(),
+        };
+        let Some(permit) = permit else {
+            return Outcome::Overloaded;
+        };
         let (begin, response) = oneshot::channel();
-        let invocation = Arc::clone(self).run_http(id.clone(), request, depth, begin);
+        let invocation =
+            Arc::clone(self).run_http(id.clone(), request, caller.depth(), deadline, begin, permit);
         // Boxed, because a component may call a component may call a component.
         let invocation: futures::future::BoxFuture<'static, _> = Box::pin(invocation);
-        let running = self.requests.spawn(invocation);
+        let mut answering = Answering {
+            task: self.requests.spawn(invocation),
+            abort_on_drop: matches!(caller, Caller::Component { .. }),
+        };
         match response.await {
-            Ok(Ok(response)) => Outcome::Completed(response),
+            Ok(Ok(response)) => {
+                answering.abort_on_drop = false;
+                Outcome::Completed(response)
+            }
             Ok(Err(code)) => Outcome::GuestError(format!("{code:?}")),
             // It ended without a response: the task knows why.
-            Err(_) => match running.await {
+            Err(_) => match (&mut answering.task).await {
                 Ok(Outcome::Completed(())) => {
                     Outcome::Trap("the component returned without a response".to_owned())
                 }
@@ -398,7 +480,9 @@ impl Invoker {
         id: ComponentId,
         request: Request<WasiBody>,
         depth: u8,
+        deadline: Instant,
         begin: oneshot::Sender<HttpBegin>,
+        _permit: OwnedSemaphorePermit,
     ) -> Outcome<()> {
         let Some(loaded) = self.components.get(&id) else {
             return unknown(&id);
@@ -406,41 +490,44 @@ impl Invoker {
         let Some(pre) = &loaded.http else {
             return Outcome::Trap(format!("component `{id}` does not export `{HTTP_EXPORT}`"));
         };
-        let deadline = Instant::now() + self.http_deadline;
-        let permit = if depth == 0 {
-            let permit = tokio::time::timeout_at(deadline.into(), self.permits.acquire()).await;
-            permit.ok().and_then(Result::ok)
-        } else {
-            self.chain_permits.try_acquire().ok()
-        };
-        let Some(_permit) = permit else {
-            return Outcome::Overloaded;
-        };
         let scheme = match request.uri().scheme() {
             Some(scheme) if *scheme == http::uri::Scheme::HTTPS => Scheme::Https,
             _ => Scheme::Http,
         };
-        let left = deadline.saturating_duration_since(Instant::now());
-        self.run(loaded, depth, left, async |store| {
-            let mut view = store.data_mut().http();
-            let request = view.new_incoming_request(scheme, request)?;
-            let response = view.new_response_outparam(begin)?;
-            let proxy = pre.instantiate_async(&mut *store).await?;
-            proxy
-                .wasi_http_incoming_handler()
-                .call_handle(&mut *store, request, response)
-                .await?;
-            Ok(Ok(()))
-        })
-        .await
+        let outcome = self
+            .run(loaded, depth, deadline, async |store| {
+                let mut view = store.data_mut().http();
+                let request = view.new_incoming_request(scheme, request)?;
+                let response = view.new_response_outparam(begin)?;
+                let proxy = pre.instantiate_async(&mut *store).await?;
+                proxy
+                    .wasi_http_incoming_handler()
+                    .call_handle(&mut *store, request, response)
+                    .await?;
+                Ok(Ok(()))
+            })
+            .await;
+        // Here alone, because the response may have begun long before.
+        match &outcome {
+            Outcome::Completed(()) => {}
+            Outcome::GuestError(reason) | Outcome::Trap(reason) => {
+                tracing::error!(component = %id, "request failed: {reason}");
+            }
+            Outcome::TimedOut(limit) => {
+                let secs = limit.as_secs_f64();
+                tracing::error!(component = %id, "request cut off after {secs:.1} s");
+            }
+            Outcome::Overloaded => tracing::error!(component = %id, "no sandbox was free"),
+        }
+        outcome
     }
 
-    /// Hands `message` to component `id`, which must be done after `deadline`.
+    /// Hands `message` to component `id`, which must be done within `timeout`.
     pub async fn queue_message(
         self: &Arc<Self>,
         id: &ComponentId,
         message: &Message,
-        deadline: Duration,
+        timeout: Duration,
     ) -> Outcome<MessageAction> {
         let Some(loaded) = self.components.get(id) else {
             return unknown(id);
@@ -448,12 +535,12 @@ impl Invoker {
         let Some(pre) = &loaded.queue else {
             return Outcome::Trap(format!("component `{id}` does not export `{QUEUE_EXPORT}`"));
         };
-        self.run(loaded, 0, deadline, async |store| {
+        self.run(loaded, 0, Instant::now() + timeout, async |store| {
             let handler = pre.instantiate_async(&mut *store).await?;
             let answer = handler
                 .call_handle_queue_message(&mut *store, message)
                 .await?;
-            Ok(answer.map_err(|GuestError::Other(reason)| reason))
+            Ok(answer.map_err(|GuestError::Other(reason)| shortened(reason)))
         })
         .await
     }
@@ -463,19 +550,20 @@ impl Invoker {
         self: &Arc<Self>,
         loaded: &Loaded,
         depth: u8,
-        deadline: Duration,
+        deadline: Instant,
         call: impl AsyncFnOnce(&mut Store<Sandbox>) -> wasmtime::Result<Result<T, String>>,
     ) -> Outcome<T> {
         let mut running = loaded.meter.begin();
         let _ticking = self.engine.keep_ticking();
-        let sandbox = Sandbox::new(Arc::clone(&loaded.grants), Arc::clone(self), depth);
+        let caller = Caller::Component { depth, deadline };
+        let sandbox = Sandbox::new(Arc::clone(&loaded.grants), Arc::clone(self), caller);
         let mut store = Store::new(self.engine.wasm(), sandbox);
         store.limiter(Sandbox::limits);
         // The guest yields at each tick, which lets the deadline be seen and
         // others run.
         store.set_epoch_deadline(1);
         store.epoch_deadline_async_yield_and_update(1);
-        let outcome = match tokio::time::timeout(deadline, call(&mut store)).await {
+        let outcome = match tokio::time::timeout_at(deadline.into(), call(&mut store)).await {
             Ok(Ok(Ok(value))) => Outcome::Completed(value),
             Ok(Ok(Err(reason))) => Outcome::GuestError(reason),
             Ok(Err(error)) if error.is::<PoolConcurrencyLimitError>() => Outcome::Overloaded,
@@ -483,7 +571,7 @@ impl Invoker {
                 tracing::debug!(component = %loaded.grants.component.id, "{error:?}");
                 Outcome::Trap(explain(&error))
             }
-            Err(_) => Outcome::TimedOut(deadline),
+            Err(_) => Outcome::TimedOut(running.started.elapsed()),
         };
         // The sandbox is gone before its end is counted.
         drop(store);
@@ -503,6 +591,18 @@ const IN_PROCESS: &str = "127.0.0.1:0";
 
 type HttpBegin =
     Result<Response<WasiBody>, wasmtime_wasi_http::p2::bindings::http::types::ErrorCode>;
+
+/// Bytes of a guest's own error text that the host keeps.
+const MAX_REASON: usize = 2048;
+
+/// A guest's text may be as large as its memory; logs and dead letters are not.
+fn shortened(mut reason: String) -> String {
+    if reason.len() > MAX_REASON {
+        reason.truncate(reason.floor_char_boundary(MAX_REASON));
+        reason.push('…');
+    }
+    reason
+}
 
 fn unknown<T>(id: &ComponentId) -> Outcome<T> {
     Outcome::Trap(format!("component `{id}` is not loaded"))

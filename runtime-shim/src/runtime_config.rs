@@ -35,7 +35,7 @@ pub struct RuntimeConfig {
 }
 
 #[derive(Deserialize)]
-#[serde(tag = "type", rename_all = "snake_case")]
+#[serde(tag = "type", rename_all = "snake_case", deny_unknown_fields)]
 enum KeyValueBackend {
     Spin { path: Option<PathBuf> },
 }
@@ -108,7 +108,7 @@ impl RuntimeConfig {
         let mut config: Self =
             toml::from_str(&text).map_err(|error| RuntimeConfigError::Parse {
                 path: path.to_owned(),
-                message: error.to_string().trim_end().to_owned(),
+                message: without_source(&error, &text),
             })?;
         // Ignored, a restriction would be no restriction.
         for (section, used) in [
@@ -178,6 +178,17 @@ impl RuntimeConfig {
     }
 }
 
+/// The error's own text would show the line, which may hold a password or a token.
+fn without_source(error: &toml::de::Error, text: &str) -> String {
+    let line = error
+        .span()
+        .map(|span| text[..span.start].matches('\n').count() + 1);
+    match line {
+        Some(line) => format!("line {line}: {}", error.message()),
+        None => error.message().to_owned(),
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -204,7 +215,11 @@ mod tests {
                 "[key_value_store.a]\npath = \"x\"\n",
                 "missing field `type`",
             ),
-            ("[keyvalue.a]\n", "unknown field `keyvalue`"),
+            ("[keyvalue.a]\n", "line 1: unknown field `keyvalue`"),
+            (
+                "[key_value_store.a]\ntype = \"spin\"\npath = \"x\"\nurl = \"y\"\n",
+                "unknown field `url`",
+            ),
             (
                 "[outbound_networking]\nblock_networks = [\"private\"]\n",
                 "`[outbound_networking]` is not supported",
@@ -213,6 +228,16 @@ mod tests {
             let error = load(text).expect_err(text).to_string();
             assert!(error.contains(expected), "`{expected}` not in `{error}`");
         }
+    }
+
+    #[test]
+    fn a_malformed_line_is_not_shown() {
+        let error = load("\n[[variables_provider]]\ntype = \"static\"\nvalues = { t = \"hunter2\n");
+        let error = error.expect_err("a string without an end").to_string();
+        assert!(
+            error.contains("line 4") && !error.contains("hunter2"),
+            "{error}"
+        );
     }
 
     #[test]

@@ -28,6 +28,41 @@ const CLOSING: Duration = Duration::from_secs(3);
 /// Runs the application until a signal stops it.
 pub async fn run(args: UpArgs, environment: &Environment) -> anyhow::Result<()> {
     let mut signals = StopSignals::listen().context("cannot listen for signals")?;
+    let grace = args.grace_period.0;
+    let running = tokio::select! {
+        started = start(args, environment) => started?,
+        signal = signals.next() => {
+            tracing::info!("{signal}: stopped before anything was started");
+            return Ok(());
+        }
+    };
+    let Running {
+        services,
+        support,
+        admin,
+        invoker,
+    } = running;
+    let drained = services
+        .run_until_stopped(&mut signals, &admin, &invoker, grace)
+        .await;
+    tokio::select! {
+        closed = tokio::time::timeout(2 * CLOSING, support.stop()) => {
+            closed.context("closing took too long")?;
+        }
+        signal = signals.next() => bail!("a second signal ({signal}) cut closing off"),
+    }
+    drained
+}
+
+/// Everything that runs.
+struct Running {
+    services: Services,
+    support: Support,
+    admin: Arc<Admin>,
+    invoker: Arc<Invoker>,
+}
+
+async fn start(args: UpArgs, environment: &Environment) -> anyhow::Result<Running> {
     let project = Project::load(args.project, environment)?;
     let serve_queue = !args.no_local_queue && project.wants_embedded_queue()?;
     let (embedded, queue_server) = if serve_queue {
@@ -104,10 +139,12 @@ pub async fn run(args: UpArgs, environment: &Environment) -> anyhow::Result<()> 
     admin.readiness.set_running();
     printer::line("Ready");
 
-    services
-        .run_until_stopped(&mut signals, &admin, &invoker, args.grace_period.0)
-        .await?;
-    support.stop().await
+    Ok(Running {
+        services,
+        support,
+        admin,
+        invoker,
+    })
 }
 
 async fn bind(address: SocketAddr, flag: &str) -> anyhow::Result<TcpListener> {
@@ -210,7 +247,7 @@ impl Support {
         }
     }
 
-    async fn stop(mut self) -> anyhow::Result<()> {
+    async fn stop(mut self) {
         self.stop.cancel();
         let ended = async { while self.tasks.join_next().await.is_some() {} };
         if tokio::time::timeout(CLOSING, ended).await.is_err() {
@@ -219,6 +256,5 @@ impl Support {
         if let Some(embedded) = self.embedded {
             embedded.close().await;
         }
-        Ok(())
     }
 }

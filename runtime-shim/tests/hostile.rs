@@ -26,13 +26,13 @@ fn manifest(options: &str) -> String {
         system_attributes = ["ApproximateReceiveCount"]
         message_attributes = ["trace.*", "blob"]
         [component.worker]
-        source = {worker:?}
+        source = {worker}
         key_value_stores = ["results"]
         [[trigger.http]]
         route = "/probe/..."
         component = "probe"
         [component.probe]
-        source = {probe:?}
+        source = {probe}
         key_value_stores = ["results"]
         "#
     )
@@ -76,7 +76,7 @@ fn hostile_messages_hurt_nobody_else() {
         let id = app.send("jobs", &format!("ok {n}"));
         wait_for("an honest message", || stored(&app, &id));
         assert!(
-            sent.elapsed() < Duration::from_secs(2),
+            sent.elapsed() < Duration::from_secs(5),
             "{n}: {:?}",
             sent.elapsed()
         );
@@ -102,7 +102,7 @@ fn hostile_messages_hurt_nobody_else() {
             // At least the shortest delay, at most the ceiling plus the time the
             // attempt itself may take, with some slack for a busy machine.
             assert!(
-                (1000..=ceiling + 2000 + 1500).contains(gap),
+                (1000..=ceiling + 2000 + 5000).contains(gap),
                 "gap {n}: {gap} ms"
             );
         }
@@ -128,17 +128,17 @@ fn a_long_handler_keeps_its_lease() {
     let mut app = App::start(&manifest("timeout_secs = 20"));
     app.sqs(
         "SetQueueAttributes",
-        json!({"QueueName": "jobs", "Attributes": {"VisibilityTimeout": "2"}}),
+        json!({"QueueName": "jobs", "Attributes": {"VisibilityTimeout": "4"}}),
     );
     // The consumer reads the visibility timeout when it starts.
     app.restart();
-    let id = app.send("jobs", "sleep 7000");
+    let id = app.send("jobs", "sleep 10000");
     wait_for("the long message", || stored(&app, &id));
     wait_for("its settlement", || {
         (app.metric("gristmill_messages_settled_total", "deleted") >= 1.0).then_some(())
     });
-    assert_eq!(attempts(&app, "sleep-7000").len(), 1);
-    assert!(app.metric("gristmill_lease_heartbeats_total", "worker") >= 4.0);
+    assert_eq!(attempts(&app, "sleep-10000").len(), 1);
+    assert!(app.metric("gristmill_lease_heartbeats_total", "worker") >= 3.0);
     assert_eq!(app.depth("jobs"), (0, 0, 0));
 }
 

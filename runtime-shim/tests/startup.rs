@@ -11,10 +11,11 @@ use support::{App, gristmill, output, wasm};
 
 const HEAD: &str = "spin_manifest_version = 2\n[application]\nname = \"t\"\n";
 
+/// `source` is a TOML string.
 fn http(source: &str, rest: &str) -> String {
     format!(
         "{HEAD}[[trigger.http]]\nroute = \"/\"\ncomponent = \"a\"\n\
-         [component.a]\nsource = {source:?}\n{rest}"
+         [component.a]\nsource = {source}\n{rest}"
     )
 }
 
@@ -48,30 +49,28 @@ const UP: &[&str] = &[
 
 #[test]
 fn mistakes_are_named_before_anything_is_served() {
-    let probe = wasm("guest_probe");
-    let probe = probe.to_str().unwrap();
-    let worker = wasm("guest_worker");
-    let worker = worker.to_str().unwrap();
+    let probe = &wasm("guest_probe");
+    let worker = &wasm("guest_worker");
     for (manifest, expected) in [
         (
             "not toml at all".to_owned(),
             "manifest `spin.toml` is malformed: TOML parse error at line 1",
         ),
         (
-            http("missing.wasm", ""),
+            http("'missing.wasm'", ""),
             "component `a`: cannot read `./missing.wasm`",
         ),
         (
-            http("text.wasm", ""),
+            http("'text.wasm'", ""),
             "component `a`: `./text.wasm` is not a valid WebAssembly component",
         ),
         (
-            http("core.wasm", ""),
+            http("'core.wasm'", ""),
             "`./core.wasm` is a core WebAssembly module, not a component",
         ),
         (
             http(worker, ""),
-            "component `a` is named by a `[[trigger.http]]` but does not export `wasi:http/incoming-handler`: it exports `handle-queue-message`",
+            "component `a` is called by a `[[trigger.http]]` but does not export `wasi:http/incoming-handler`: it exports `handle-queue-message`",
         ),
         (
             http(probe, "key_value_store = [\"x\"]\n"),
@@ -126,7 +125,7 @@ fn mistakes_are_named_before_anything_is_served() {
 #[test]
 fn an_undefined_store_label_is_an_error_with_a_runtime_configuration() {
     let probe = wasm("guest_probe");
-    let manifest = http(probe.to_str().unwrap(), "key_value_stores = [\"cache\"]\n");
+    let manifest = http(&probe, "key_value_stores = [\"cache\"]\n");
     let config = "[key_value_store.other]\ntype = \"spin\"\npath = \"x.db\"\n";
     let files = [
         ("spin.toml", manifest.as_bytes()),
@@ -151,7 +150,7 @@ fn secrets_stay_out_of_errors() {
     let probe = wasm("guest_probe");
     let rest = "allowed_outbound_hosts = [\"{{ host }}\"]\n\
                 [variables]\nhost = { default = \"hunter2\", secret = true }\n";
-    let manifest = http(probe.to_str().unwrap(), rest);
+    let manifest = http(&probe, rest);
     let stderr = refused(&[("spin.toml", manifest.as_bytes())], &["check"]);
     assert!(
         stderr.contains("component `a`: `{{ host }}` is malformed"),
@@ -177,7 +176,7 @@ fn wrong_usage_is_told_apart_from_failure() {
 #[test]
 fn taken_addresses_and_folders_are_named() {
     let probe = wasm("guest_probe");
-    let manifest = http(probe.to_str().unwrap(), "");
+    let manifest = http(&probe, "");
     let taken = TcpListener::bind("127.0.0.1:0").unwrap();
     let address = taken.local_addr().unwrap().to_string();
     for flag in ["--listen", "--admin-listen"] {
@@ -209,7 +208,7 @@ fn an_unreachable_external_queue_is_named() {
         .unwrap();
     let manifest = format!(
         "{HEAD}[[trigger.sqs]]\ncomponent = \"a\"\nqueue_url = \"http://{gone}/000000000000/q\"\n\
-         [component.a]\nsource = {worker:?}\nkey_value_stores = [\"results\"]\n"
+         [component.a]\nsource = {worker}\nkey_value_stores = [\"results\"]\n"
     );
     let dir = tempfile::tempdir().unwrap();
     std::fs::write(dir.path().join("spin.toml"), manifest).unwrap();
@@ -244,7 +243,7 @@ fn check_lists_what_it_found() {
         "  exports handle-queue-message\n",
         "route /counter/... -> counter\n",
         "queue http://127.0.0.1:9324/000000000000/messages -> process-message-worker\n",
-        "application `gristmill` would start\n",
+        "application `gristmill` is sound",
     ] {
         assert!(stdout.contains(expected), "`{expected}` not in\n{stdout}");
     }

@@ -93,8 +93,8 @@ async fn sandboxed(messages: usize, path: Route) -> anyhow::Result<f64> {
          [application.trigger.sqs.worker]\nmax_concurrency = {CONCURRENCY}\n\
          [[trigger.sqs]]\ncomponent = \"worker\"\nsystem_attributes = [\"SentTimestamp\"]\n\
          queue_url = \"http://127.0.0.1:9324/000000000000/bench\"\n\
-         [component.worker]\nsource = {:?}\nkey_value_stores = [\"messages\"]\n",
-        wasm("process_message")?
+         [component.worker]\nsource = '{}'\nkey_value_stores = [\"messages\"]\n",
+        wasm("process_message")?.display()
     );
     let (app, stores, options) = resolve(dir.path(), &manifest, Some(embedded.origin()))?;
     embedded.ensure("bench").await?;

@@ -21,8 +21,8 @@ pub(crate) async fn measure(rounds: u32) -> anyhow::Result<Vec<Figure>> {
         "spin_manifest_version = 2\n[application]\nname = \"bench\"\n\
          [[trigger.sqs]]\ncomponent = \"parse\"\n\
          queue_url = \"http://127.0.0.1:9324/000000000000/bench\"\n\
-         [component.parse]\nsource = {:?}\n",
-        wasm("guest_parse")?
+         [component.parse]\nsource = '{}'\n",
+        wasm("guest_parse")?.display()
     );
     let invoker = Arc::new(load(dir.path(), &manifest)?);
     let component = ComponentId::new("parse")?;

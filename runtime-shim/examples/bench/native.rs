@@ -2,6 +2,7 @@
 //! queue, store and HTTP libraries.
 
 use std::convert::Infallible;
+use std::fmt::Write as _;
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -33,7 +34,11 @@ pub(crate) async fn process(
 ) -> anyhow::Result<()> {
     let parsed: &RawValue = serde_json::from_str(body)?;
     let digest = Sha256::digest(body);
-    let digest: String = digest.iter().map(|byte| format!("{byte:02x}")).collect();
+    let digest = digest.iter().fold(String::new(), |mut hex, byte| {
+        // Writing to a String cannot fail.
+        let _ = write!(hex, "{byte:02x}");
+        hex
+    });
     let now = std::time::SystemTime::UNIX_EPOCH.elapsed()?.as_millis();
     let document = serde_json::json!({
         "message_id": id,

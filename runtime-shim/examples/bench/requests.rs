@@ -28,8 +28,8 @@ pub(crate) async fn measure(scale: u32) -> anyhow::Result<Vec<Figure>> {
     let manifest = format!(
         "spin_manifest_version = 2\n[application]\nname = \"bench\"\n\
          [[trigger.http]]\nroute = \"/counter/...\"\ncomponent = \"counter\"\n\
-         [component.counter]\nsource = {:?}\nkey_value_stores = [\"counters\"]\n",
-        wasm("counter")?
+         [component.counter]\nsource = '{}'\nkey_value_stores = [\"counters\"]\n",
+        wasm("counter")?.display()
     );
     std::fs::write(dir.path().join("spin.toml"), manifest)?;
     let mut gristmill = Command::new(release_dir()?.join("gristmill"));

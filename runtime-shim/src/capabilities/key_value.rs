@@ -121,7 +121,7 @@ impl HostStore for KeyValueView<'_> {
         &mut self,
         store: Resource<SqliteStore>,
     ) -> wasmtime::Result<Result<Vec<String>, Error>> {
-        Ok(self.table.get(&store)?.keys().map_err(Error::from))
+        Ok(self.table.get(&store)?.keys().await.map_err(Error::from))
     }
 
     async fn drop(&mut self, store: Resource<SqliteStore>) -> wasmtime::Result<()> {

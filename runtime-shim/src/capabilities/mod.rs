@@ -4,6 +4,7 @@
 mod config;
 mod guest_log;
 mod key_value;
+mod limits;
 mod outbound_http;
 mod variables;
 mod wasi_keyvalue;
@@ -11,18 +12,20 @@ mod wasi_keyvalue;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use wasmtime::ResourceLimiter;
 use wasmtime::component::{HasData, Linker, ResourceTable};
-use wasmtime::{ResourceLimiter, StoreLimits, StoreLimitsBuilder};
 use wasmtime_wasi::{WasiCtx, WasiCtxBuilder, WasiCtxView, WasiView};
 use wasmtime_wasi_http::{WasiHttpCtx, WasiHttpCtxView, WasiHttpView};
 
 use crate::app::Component;
-use crate::invoker::Invoker;
+use crate::invoker::{Caller, Invoker};
 use crate::names::StoreLabel;
 use crate::stores::SqliteStore;
 
 use guest_log::GuestLog;
 use key_value::KeyValueView;
+use limits::Limits;
+pub use limits::MemoryBudget;
 pub use outbound_http::HttpClient;
 use outbound_http::Outbound;
 
@@ -56,12 +59,9 @@ mod bindings {
     });
 }
 
-/// Stores that one sandbox may hold open. Spin: `DEFAULT_STORE_TABLE_CAPACITY`.
+/// Stores, and compare-and-swaps under way, that one sandbox may hold open. Spin:
+/// `DEFAULT_STORE_TABLE_CAPACITY`.
 const MAX_OPEN_STORES: usize = 256;
-/// Entries in a table of functions; what a component from any common toolchain
-/// needs, and a bound against one that grows its tables for ever.
-const MAX_TABLE_ELEMENTS: usize = 20_000;
-
 /// A component with the stores behind its labels: what each of its sandboxes
 /// may reach.
 pub struct Grants {
@@ -79,13 +79,12 @@ pub struct Sandbox {
     wasi: WasiCtx,
     http: WasiHttpCtx,
     outbound: Outbound,
-    limits: StoreLimits,
+    limits: Limits,
 }
 
 impl Sandbox {
-    /// The state of a fresh sandbox. `depth` counts the components that called
-    /// each other to get here.
-    pub fn new(grants: Arc<Grants>, invoker: Arc<Invoker>, depth: u8) -> Self {
+    /// The state of a fresh sandbox; `own` is what it is as a caller of others.
+    pub fn new(grants: Arc<Grants>, invoker: Arc<Invoker>, own: Caller) -> Self {
         let component = &grants.component;
         let mut wasi = WasiCtxBuilder::new();
         wasi.stdout(GuestLog::stdout(&component.id))
@@ -98,11 +97,8 @@ impl Sandbox {
             open_stores: 0,
             wasi: wasi.build(),
             http: WasiHttpCtx::new(),
-            limits: StoreLimitsBuilder::new()
-                .memory_size(invoker.max_memory())
-                .table_elements(MAX_TABLE_ELEMENTS)
-                .build(),
-            outbound: Outbound::new(Arc::clone(&grants), invoker, depth),
+            limits: Limits::new(invoker.max_memory(), invoker.memory_budget()),
+            outbound: Outbound::new(Arc::clone(&grants), invoker, own),
             grants,
         }
     }

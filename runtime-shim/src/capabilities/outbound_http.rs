@@ -16,17 +16,19 @@ use http_body_util::BodyExt;
 use hyper_rustls::{HttpsConnector, HttpsConnectorBuilder};
 use hyper_util::client::legacy::{Client, connect::HttpConnector};
 use hyper_util::rt::{TokioExecutor, TokioTimer};
-use tokio::sync::Semaphore;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::{Instant, Sleep};
 use wasmtime_wasi_http::{Error, RequestOptions, Result, WasiBody, WasiHttpHooks};
 
 use super::Grants;
-use crate::allowed_hosts::chained_component;
-use crate::invoker::Invoker;
+use crate::allowed_hosts::SERVICE_CHAINING_SUFFIX;
+use crate::invoker::{Caller, Invoker};
 
 /// Components that may call each other in a row. A cycle ends here.
 const MAX_DEPTH: u8 = 16;
-/// Requests that may wait for their response at once, over all components.
+/// Requests of one sandbox under way at once.
+const MAX_REQUESTS_EACH: usize = 32;
+/// Requests under way at once, over all components, until their bodies have ended.
 const MAX_REQUESTS: usize = 1024;
 /// Connections kept for reuse to one host.
 const MAX_IDLE_PER_HOST: usize = 64;
@@ -38,7 +40,7 @@ const DEFAULT_TIMEOUT: Duration = Duration::from_mins(1);
 /// The client that all components share; its connections are pooled.
 pub struct HttpClient {
     client: Client<HttpsConnector<HttpConnector>, WasiBody>,
-    requests: Semaphore,
+    requests: Arc<Semaphore>,
 }
 
 impl HttpClient {
@@ -60,7 +62,7 @@ impl HttpClient {
             .build(connector);
         Self {
             client,
-            requests: Semaphore::new(MAX_REQUESTS),
+            requests: Arc::new(Semaphore::new(MAX_REQUESTS)),
         }
     }
 
@@ -68,29 +70,27 @@ impl HttpClient {
         &self,
         request: Request<WasiBody>,
         options: RequestOptions,
+        own: OwnedSemaphorePermit,
     ) -> Result<Response<WasiBody>> {
-        let first_byte = options.first_byte_timeout.unwrap_or(DEFAULT_TIMEOUT);
         let between_bytes = options.between_bytes_timeout.unwrap_or(DEFAULT_TIMEOUT);
-        let deadline = first_byte.saturating_add(options.connect_timeout.unwrap_or_default());
-        let exchange = async {
-            let _permit = self
-                .requests
-                .acquire()
-                .await
-                .map_err(|_| Error::ConnectionLimitReached)?;
-            self.client
-                .request(request)
-                .await
-                .map_err(|error| explain(&error))
-        };
-        let response = tokio::time::timeout(deadline, exchange)
+        let shared = Arc::clone(&self.requests).acquire_owned().await;
+        let shared = shared.map_err(|_| Error::ConnectionLimitReached)?;
+        let response = self
+            .client
+            .request(request)
             .await
-            .map_err(|_| Error::HttpResponseTimeout)??;
+            .map_err(|error| explain(&error))?;
         Ok(response.map(|body| {
             let body = body.map_err(Error::from).boxed_unsync();
-            IdleTimeoutBody::new(body, between_bytes).boxed_unsync()
+            ResponseBody::new(body, between_bytes, [own, shared]).boxed_unsync()
         }))
     }
+}
+
+/// How long to wait until the response begins.
+fn patience(options: &RequestOptions) -> Duration {
+    let first_byte = options.first_byte_timeout.unwrap_or(DEFAULT_TIMEOUT);
+    first_byte.saturating_add(options.connect_timeout.unwrap_or_default())
 }
 
 impl Default for HttpClient {
@@ -129,7 +129,9 @@ fn explain(error: &hyper_util::client::legacy::Error) -> Error {
 pub(super) struct Outbound {
     grants: Arc<Grants>,
     invoker: Arc<Invoker>,
-    depth: u8,
+    own: Caller,
+    /// Made for the first request: most sandboxes make none.
+    requests: Option<Arc<Semaphore>>,
 }
 
 enum Target {
@@ -143,22 +145,29 @@ enum Target {
 
 impl Target {
     fn of(request: &Request<WasiBody>) -> Self {
-        // A request without an authority arrives with an empty host.
-        match request.uri().host().unwrap_or_default() {
-            "" | "self.alt" => Self::Itself,
-            host => chained_component(host).map_or(Self::Network, |component| {
-                Self::Component(component.to_owned())
-            }),
+        let host = request
+            .uri()
+            .host()
+            .unwrap_or_default()
+            .to_ascii_lowercase();
+        if host.is_empty() || host == "self.alt" {
+            return Self::Itself;
+        }
+        // A name under it that is no component's must not reach the resolver.
+        match host.strip_suffix(SERVICE_CHAINING_SUFFIX) {
+            Some(component) => Self::Component(component.to_owned()),
+            None => Self::Network,
         }
     }
 }
 
 impl Outbound {
-    pub(super) fn new(grants: Arc<Grants>, invoker: Arc<Invoker>, depth: u8) -> Self {
+    pub(super) fn new(grants: Arc<Grants>, invoker: Arc<Invoker>, own: Caller) -> Self {
         Self {
             grants,
             invoker,
-            depth,
+            own,
+            requests: None,
         }
     }
 
@@ -175,18 +184,30 @@ impl Outbound {
     }
 
     fn refuse(&self, request: &Request<WasiBody>) -> Error {
+        // Host and port alone: an authority may carry a password.
         let uri = request.uri();
-        let origin = format!(
-            "{}://{}",
-            uri.scheme_str().unwrap_or("https"),
-            uri.authority().map_or("self", http::uri::Authority::as_str)
-        );
+        let scheme = uri.scheme_str().unwrap_or("https");
+        let host = uri.host().filter(|host| !host.is_empty()).unwrap_or("self");
+        let port = uri
+            .port_u16()
+            .map(|port| format!(":{port}"))
+            .unwrap_or_default();
         tracing::warn!(
             component = %self.grants.component.id,
-            "outbound request to `{origin}` refused: add it to `allowed_outbound_hosts` of the \
-             component to allow it"
+            "outbound request to `{scheme}://{host}{port}` refused: add it to \
+             `allowed_outbound_hosts` of the component to allow it"
         );
         Error::HttpRequestDenied
+    }
+
+    /// A permit for one more request of this sandbox.
+    fn admit(&mut self) -> Result<OwnedSemaphorePermit> {
+        let requests = self
+            .requests
+            .get_or_insert_with(|| Arc::new(Semaphore::new(MAX_REQUESTS_EACH)));
+        Arc::clone(requests)
+            .try_acquire_owned()
+            .map_err(|_| Error::ConnectionLimitReached)
     }
 }
 
@@ -208,47 +229,55 @@ impl WasiHttpHooks for Outbound {
     ) -> Box<dyn Future<Output = Sent> + Send> {
         let target = Target::of(&request);
         let admitted = if self.is_allowed(&request, &target) {
-            Ok((Arc::clone(&self.invoker), self.depth))
+            self.admit()
+                .map(|permit| (Arc::clone(&self.invoker), self.own, permit))
         } else {
             Err(self.refuse(&request))
         };
+        let options = options.unwrap_or_default();
         Box::new(async move {
-            let (invoker, depth) = admitted?;
-            let response = match target {
-                Target::Network => {
-                    invoker
-                        .http_client()
-                        .send(request, options.unwrap_or_default())
-                        .await?
+            let (invoker, own, permit) = admitted?;
+            let exchange = async {
+                if own.depth() > MAX_DEPTH {
+                    return Err(Error::LoopDetected);
                 }
-                _ if depth >= MAX_DEPTH => return Err(Error::LoopDetected),
-                Target::Itself => invoker.call_route(request, depth + 1).await?,
-                Target::Component(id) => invoker.call_chained(&id, request, depth + 1).await?,
+                match target {
+                    Target::Network => invoker.http_client().send(request, options, permit).await,
+                    Target::Itself => invoker.call_route(request, own).await,
+                    Target::Component(id) => invoker.call_chained(&id, request, own).await,
+                }
             };
+            let response = tokio::time::timeout(patience(&options), exchange)
+                .await
+                .map_err(|_| Error::HttpResponseTimeout)??;
             let done: Box<dyn Future<Output = Result<()>> + Send> = Box::new(async { Ok(()) });
             Ok((response, done))
         })
     }
 }
 
-/// Fails when the next part of the body takes too long.
-struct IdleTimeoutBody {
+/// Fails when the next part of the body takes too long, and keeps the request's
+/// permits until its end.
+struct ResponseBody {
     body: WasiBody,
+    _permits: [OwnedSemaphorePermit; 2],
     limit: Duration,
     idle: Pin<Box<Sleep>>,
 }
 
-impl IdleTimeoutBody {
-    fn new(body: WasiBody, limit: Duration) -> Self {
+impl ResponseBody {
+    fn new(body: WasiBody, limit: Duration, permits: [OwnedSemaphorePermit; 2]) -> Self {
+        let idle = Box::pin(tokio::time::sleep(limit));
         Self {
             body,
+            _permits: permits,
             limit,
-            idle: Box::pin(tokio::time::sleep(limit)),
+            idle,
         }
     }
 }
 
-impl Body for IdleTimeoutBody {
+impl Body for ResponseBody {
     type Data = Bytes;
     type Error = Error;
 

@@ -3,25 +3,26 @@
 
 use wasmtime::component::Resource;
 
-use super::SqliteStore;
 use super::bindings::wasi::keyvalue::{atomics, batch, store};
 use super::key_value::{KeyValueView, OpenError};
-use crate::stores::StoreError;
+use super::{MAX_OPEN_STORES, SqliteStore};
+use crate::stores::{Fingerprint, StoreError};
 
 use atomics::CasError;
 use store::{Error, KeyResponse};
 
-/// A compare-and-swap under way: the value it saw.
+/// A compare-and-swap under way: what it saw, as a fingerprint, so that a guest
+/// cannot make the host hoard values.
 #[allow(unreachable_pub, reason = "the generated bindings export it again")]
 pub struct Cas {
     store: SqliteStore,
     key: String,
-    seen: Option<Vec<u8>>,
+    seen: Option<Fingerprint>,
 }
 
 impl Cas {
     fn read(store: SqliteStore, key: String) -> Result<Self, StoreError> {
-        let seen = store.get(&key)?;
+        let seen = store.get(&key)?.as_deref().map(Fingerprint::of);
         Ok(Self { store, key, seen })
     }
 }
@@ -95,7 +96,7 @@ impl store::HostBucket for KeyValueView<'_> {
         bucket: Resource<SqliteStore>,
         cursor: Option<String>,
     ) -> wasmtime::Result<Result<KeyResponse, Error>> {
-        let page = self.table.get(&bucket)?.keys_after(cursor.as_deref());
+        let page = self.table.get(&bucket)?.keys_after(cursor).await;
         Ok(page
             .map(|(keys, cursor)| KeyResponse { keys, cursor })
             .map_err(Error::from))
@@ -127,13 +128,17 @@ impl atomics::Host for KeyValueView<'_> {
         value: Vec<u8>,
     ) -> wasmtime::Result<Result<(), CasError>> {
         let Cas { store, key, seen } = self.table.delete(cas)?;
+        *self.open -= 1;
         let retry = match store.compare_and_swap(key.clone(), seen, value).await {
             Ok(true) => return Ok(Ok(())),
             Ok(false) => Cas::read(store, key),
             Err(error) => Err(error),
         };
         Ok(Err(match retry {
-            Ok(cas) => CasError::CasFailed(self.table.push(cas)?),
+            Ok(cas) => {
+                *self.open += 1;
+                CasError::CasFailed(self.table.push(cas)?)
+            }
             Err(error) => CasError::StoreError(error.into()),
         }))
     }
@@ -145,8 +150,14 @@ impl atomics::HostCas for KeyValueView<'_> {
         bucket: Resource<SqliteStore>,
         key: String,
     ) -> wasmtime::Result<Result<Resource<Cas>, Error>> {
+        if *self.open >= MAX_OPEN_STORES {
+            return Ok(Err(Error::Other("too many open handles".to_owned())));
+        }
         match Cas::read(self.table.get(&bucket)?.clone(), key) {
-            Ok(cas) => Ok(Ok(self.table.push(cas)?)),
+            Ok(cas) => {
+                *self.open += 1;
+                Ok(Ok(self.table.push(cas)?))
+            }
             Err(error) => Ok(Err(error.into())),
         }
     }
@@ -158,7 +169,7 @@ impl atomics::HostCas for KeyValueView<'_> {
         let cas = self.table.get_mut(&cas)?;
         match cas.store.get(&cas.key) {
             Ok(value) => {
-                cas.seen.clone_from(&value);
+                cas.seen = value.as_deref().map(Fingerprint::of);
                 Ok(Ok(value))
             }
             Err(error) => Ok(Err(error.into())),
@@ -167,6 +178,7 @@ impl atomics::HostCas for KeyValueView<'_> {
 
     async fn drop(&mut self, cas: Resource<Cas>) -> wasmtime::Result<()> {
         self.table.delete(cas)?;
+        *self.open -= 1;
         Ok(())
     }
 }
@@ -177,7 +189,12 @@ impl batch::Host for KeyValueView<'_> {
         bucket: Resource<SqliteStore>,
         keys: Vec<String>,
     ) -> wasmtime::Result<Result<Vec<(String, Option<Vec<u8>>)>, Error>> {
-        Ok(self.table.get(&bucket)?.get_many(keys).map_err(Error::from))
+        Ok(self
+            .table
+            .get(&bucket)?
+            .get_many(keys)
+            .await
+            .map_err(Error::from))
     }
 
     async fn set_many(

@@ -22,7 +22,7 @@ use wasmtime_wasi_http::{Error as HttpError, WasiBody};
 use super::lingering::LingeringBody;
 use super::router::RESERVED;
 use super::{problem, request};
-use crate::invoker::{Invoker, Outcome, failure_response};
+use crate::invoker::{Caller, Invoker, Outcome, failure_response};
 
 /// Connections open at once; further ones wait in the listener's backlog.
 const MAX_CONNECTIONS: usize = 4096;
@@ -134,13 +134,10 @@ pub async fn answer(
     });
     request::prepare(&mut request, &matched, &peer.to_string());
     let component = &matched.component;
-    match invoker.http(component, request, 0).await {
+    match invoker.http(component, request, Caller::Client).await {
         Outcome::Completed(response) => response,
         failure => {
             let (status, detail) = failure_response(component, &failure);
-            if let Outcome::Trap(reason) | Outcome::GuestError(reason) = &failure {
-                tracing::error!(%component, "request failed: {reason}");
-            }
             problem::response(status, &detail)
         }
     }

@@ -28,7 +28,7 @@ mod tests {
 
     const BACKOFF: Backoff = Backoff {
         base: Duration::from_secs(2),
-        cap: Duration::from_secs(900),
+        cap: Duration::from_mins(15),
     };
 
     #[test]

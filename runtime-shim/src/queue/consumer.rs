@@ -20,6 +20,10 @@ use crate::metrics::{ComponentLabels, Metrics, SettlementLabel, SettlementLabels
 
 /// The longest long poll. SQS API Reference, `ReceiveMessage`.
 const LONG_POLL: Duration = Duration::from_secs(20);
+/// How long further pollers wait for a message before they end.
+const SHORT_POLL: Duration = Duration::from_secs(1);
+/// How long to wait for as many permits as make a receive worth its while.
+const GATHER: Duration = Duration::from_millis(10);
 /// Receive calls under way at once, while every one comes back full.
 const MAX_POLLERS: usize = 16;
 const FIRST_RETRY: Duration = Duration::from_millis(100);
@@ -174,7 +178,12 @@ impl Running {
                     }
                     pollers.spawn(Arc::clone(self).poll_once(pollers.is_empty()));
                 }
+                // A short answer proves nothing: SQS samples its servers.
                 Ok(Ok(Polled::Some)) => {
+                    retry = FIRST_RETRY;
+                    pollers.spawn(Arc::clone(self).poll_once(pollers.is_empty()));
+                }
+                Ok(Ok(Polled::None)) => {
                     retry = FIRST_RETRY;
                     if pollers.is_empty() {
                         pollers.spawn(Arc::clone(self).poll_once(true));
@@ -213,9 +222,9 @@ impl Running {
     /// Takes permits, then receives no more messages than it has permits for.
     async fn poll_once(self: Arc<Self>, patient: bool) -> Result<Polled, SourceError> {
         let Some(mut permits) = self.take_permits().await else {
-            return Ok(Polled::Some);
+            return Ok(Polled::None);
         };
-        let wait = if patient { LONG_POLL } else { Duration::ZERO };
+        let wait = if patient { LONG_POLL } else { SHORT_POLL };
         let max = permits.num_permits() as u16;
         let receive = self
             .consumer
@@ -228,14 +237,14 @@ impl Running {
         let received = tokio::select! {
             biased;
             received = receive => received?,
-            () = cut => return Ok(Polled::Some),
+            () = cut => return Ok(Polled::None),
         };
         self.consumer.health.set(None);
         self.consumer
             .counters
             .received
             .inc_by(received.len() as u64);
-        let full = received.len() == usize::from(max);
+        let count = received.len();
         for message in received {
             // One permit each; a queue that gives more than was asked for is
             // served all the same, one after the other.
@@ -252,7 +261,11 @@ impl Running {
                 drop(permit);
             });
         }
-        Ok(if full { Polled::Full } else { Polled::Some })
+        Ok(match count {
+            0 => Polled::None,
+            count if count == usize::from(max) => Polled::Full,
+            _ => Polled::Some,
+        })
     }
 
     /// As many permits as one receive can use. Waits for a few at once, so that
@@ -261,16 +274,23 @@ impl Running {
         let most = u32::from(self.consumer.trigger.max_messages)
             .min(self.consumer.trigger.max_concurrency);
         let least = most.min((self.consumer.trigger.max_concurrency / 4).max(1));
-        let acquire = Arc::clone(&self.permits).acquire_many_owned(least);
+        let gather = async {
+            let enough = Arc::clone(&self.permits).acquire_many_owned(least);
+            match tokio::time::timeout(GATHER, enough).await {
+                Ok(permits) => permits,
+                // Slow handlers: what is free must not wait for what is not.
+                Err(_) => Arc::clone(&self.permits).acquire_owned().await,
+            }
+        };
         let mut permits = tokio::select! {
             biased;
             () = self.stop.cancelled() => return None,
-            permits = acquire => permits.ok()?,
+            permits = gather => permits.ok()?,
         };
         let spare = self
             .permits
             .available_permits()
-            .min((most - least) as usize) as u32;
+            .min(most as usize - permits.num_permits()) as u32;
         if spare > 0
             && let Ok(more) = Arc::clone(&self.permits).try_acquire_many_owned(spare)
         {
@@ -429,4 +449,6 @@ enum Polled {
     Full,
     /// Fewer.
     Some,
+    /// None at all.
+    None,
 }

@@ -74,7 +74,9 @@ impl<'a> Lease<'a> {
             let call = self
                 .source
                 .change_visibility(vec![(self.receipt, self.visibility)]);
-            match tokio::time::timeout_at(safe_end.into(), call).await {
+            // A try that hangs must leave time for another one.
+            let patience = safe_end.saturating_duration_since(beat) / 3;
+            match tokio::time::timeout(patience, call).await {
                 Ok(Ok(outcomes)) if outcomes == [EntryOutcome::Done] => {
                     // Counted from before the call: the queue's clock may have
                     // started anywhere in between.
@@ -88,7 +90,9 @@ impl<'a> Lease<'a> {
                 Ok(Err(error)) => {
                     tracing::warn!(queue = self.source.name(), "heartbeat failed: {error}");
                 }
-                Err(_) => return Lost,
+                Err(_) => {
+                    tracing::warn!(queue = self.source.name(), "heartbeat was not answered");
+                }
             }
             pause = self.visibility / 20;
             if Instant::now() + pause >= safe_end {

@@ -151,11 +151,19 @@ async fn settle_batch(source: Arc<QueueSource>, batch: Vec<Request>, retries: Co
 async fn settle_alike(source: &QueueSource, mut pending: Vec<Request>, retries: &Counter) {
     let mut pause = FIRST_RETRY;
     while !pending.is_empty() {
-        let outcomes = call(source, &pending).await.unwrap_or_else(|error| {
-            tracing::warn!(
-                queue = source.name(),
-                "settling failed, trying again: {error}"
-            );
+        // No later than the last lease of the batch.
+        let last = pending.iter().map(|request| request.until).max();
+        let answer = match last {
+            Some(last) => tokio::time::timeout_at(last.into(), call(source, &pending)).await,
+            None => break,
+        };
+        let failure = match answer {
+            Ok(Ok(outcomes)) => Ok(outcomes),
+            Ok(Err(error)) => Err(error.to_string()),
+            Err(_) => Err("no answer before the leases ran out".to_owned()),
+        };
+        let outcomes = failure.unwrap_or_else(|reason| {
+            tracing::warn!(queue = source.name(), "settling failed: {reason}");
             vec![EntryOutcome::Failed; pending.len()]
         });
         let mut failed = Vec::new();

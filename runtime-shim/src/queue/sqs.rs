@@ -25,9 +25,11 @@ use super::source::{
 use crate::app::QueueUrl;
 use crate::settings::Environment;
 
-const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
-/// Above the longest long poll.
-const ATTEMPT_TIMEOUT: Duration = Duration::from_secs(25);
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(3);
+/// One try of a receive: above the longest long poll.
+const RECEIVE_TIMEOUT: Duration = Duration::from_secs(25);
+/// One try of anything else: a lease must survive a call that hangs.
+const CALL_TIMEOUT: Duration = Duration::from_secs(4);
 /// Where neither the URL nor the environment names a region. Only signatures
 /// depend on it, and endpoints other than AWS take any.
 const DEFAULT_REGION: &str = "us-east-1";
@@ -58,7 +60,10 @@ impl AwsSettings {
 
 /// One queue.
 pub struct SqsSource {
+    /// For calls that answer at once.
     client: Client,
+    /// For long polls.
+    poller: Client,
     url: String,
     facts: QueueFacts,
     dead_letter_url: Option<String>,
@@ -76,7 +81,7 @@ impl SqsSource {
             url: url.to_string(),
             reason,
         };
-        let client = client(url, settings, anonymous).await;
+        let (client, poller) = clients(url, settings, anonymous).await;
         let answer = client
             .get_queue_attributes()
             .queue_url(url.as_str())
@@ -112,7 +117,8 @@ impl SqsSource {
         };
         Ok(Self {
             client,
-            url: url.to_string(),
+            poller,
+            url: url.as_str().to_owned(),
             facts,
             dead_letter_url,
         })
@@ -129,7 +135,7 @@ impl SqsSource {
         visibility: Duration,
     ) -> Result<Vec<Received>, SourceError> {
         let answer = self
-            .client
+            .poller
             .receive_message()
             .queue_url(&self.url)
             .max_number_of_messages(max.into())
@@ -263,15 +269,15 @@ impl SqsSource {
     }
 }
 
-async fn client(url: &QueueUrl, settings: &AwsSettings, anonymous: bool) -> Client {
+async fn clients(url: &QueueUrl, settings: &AwsSettings, anonymous: bool) -> (Client, Client) {
     let region = url
         .aws_region()
         .or(settings.region.as_deref())
         .unwrap_or(DEFAULT_REGION);
-    let timeouts = TimeoutConfig::builder()
-        .connect_timeout(CONNECT_TIMEOUT)
-        .operation_attempt_timeout(ATTEMPT_TIMEOUT)
-        .build();
+    let timeouts = |attempt| {
+        let builder = TimeoutConfig::builder().connect_timeout(CONNECT_TIMEOUT);
+        builder.operation_attempt_timeout(attempt).build()
+    };
     let http = Builder::new()
         .tls_provider(tls::Provider::Rustls(
             tls::rustls_provider::CryptoMode::Ring,
@@ -282,7 +288,7 @@ async fn client(url: &QueueUrl, settings: &AwsSettings, anonymous: bool) -> Clie
         .region(Region::new(region.to_owned()))
         // Requests go where the queue's URL points, and nowhere else.
         .endpoint_url(url.origin())
-        .timeout_config(timeouts)
+        .timeout_config(timeouts(CALL_TIMEOUT))
         // The consumer has retries of its own, with pauses that suit them.
         .retry_config(RetryConfig::standard().with_max_attempts(2))
         .http_client(http);
@@ -290,7 +296,11 @@ async fn client(url: &QueueUrl, settings: &AwsSettings, anonymous: bool) -> Clie
         loader =
             loader.credentials_provider(Credentials::new("local", "local", None, None, "embedded"));
     }
-    Client::new(&loader.load().await)
+    let shared = loader.load().await;
+    let polling = aws_sdk_sqs::config::Builder::from(&shared)
+        .timeout_config(timeouts(RECEIVE_TIMEOUT))
+        .build();
+    (Client::new(&shared), Client::from_conf(polling))
 }
 
 /// One line: the service's own words where there are any.

@@ -7,7 +7,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-pub use sqlite::{Found, SqliteDatabase, SqliteStore};
+pub use sqlite::{Fingerprint, Found, SqliteDatabase, SqliteStore};
 
 use crate::names::StoreLabel;
 
@@ -32,6 +32,14 @@ pub enum StoreError {
         key: String,
         /// What was to be added.
         delta: i64,
+    },
+    /// More than the store takes.
+    #[error("the value has {bytes} bytes, allowed are {limit}")]
+    ValueTooLarge {
+        /// Its size.
+        bytes: usize,
+        /// The most allowed.
+        limit: usize,
     },
     /// More than the host hands over at once.
     #[error("the result is larger than {limit} bytes")]

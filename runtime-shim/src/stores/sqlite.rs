@@ -12,7 +12,8 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use rusqlite::{Connection, OptionalExtension, params};
-use tokio::sync::{mpsc, oneshot};
+use sha2::{Digest, Sha256};
+use tokio::sync::{Semaphore, mpsc, oneshot};
 
 use super::StoreError;
 
@@ -26,6 +27,11 @@ const BUSY_TIMEOUT: Duration = Duration::from_secs(5);
 const READERS: usize = 4;
 /// Bytes handed to a guest at once. Spin: `MAX_HOST_BUFFERED_BYTES`.
 const MAX_RESULT_BYTES: usize = 128 * 1024 * 1024;
+/// Bytes of one value, and of all values that wait to be written.
+const MAX_VALUE_BYTES: usize = 16 * 1024 * 1024;
+const WAITING_KIB: u32 = 64 * 1024;
+/// Reads of many rows at once. Further ones wait: each occupies a thread.
+const SCANS: usize = 2;
 /// Keys on one page of `list-keys`.
 const PAGE: u32 = 1000;
 
@@ -54,8 +60,11 @@ type Acknowledge = Box<dyn FnOnce(Result<(), StoreError>) + Send>;
 /// One SQLite file.
 pub struct SqliteDatabase {
     writes: mpsc::Sender<Write>,
+    /// KiB of values that may still be handed to the writer.
+    budget: Arc<Semaphore>,
     readers: Vec<Mutex<Connection>>,
     next_reader: AtomicUsize,
+    scans: Semaphore,
 }
 
 impl SqliteDatabase {
@@ -78,19 +87,30 @@ impl SqliteDatabase {
             .map_err(|e| StoreError::Database(e.to_string()))?;
         Ok(Self {
             writes,
+            budget: Arc::new(Semaphore::new(WAITING_KIB as usize)),
             readers,
             next_reader: AtomicUsize::new(0),
+            scans: Semaphore::new(SCANS),
         })
     }
 
-    /// Runs `operation` in the writer's transaction and returns once it is on disk.
+    /// Runs `operation`, which holds values of `bytes` together, in the writer's
+    /// transaction and returns once it is on disk.
     async fn write<T: Send + 'static>(
         &self,
+        bytes: usize,
         operation: impl FnOnce(&Connection) -> Result<T, StoreError> + Send + 'static,
     ) -> Result<T, StoreError> {
+        let kib = u32::try_from(bytes.div_ceil(1024)).unwrap_or(u32::MAX);
+        let share = Arc::clone(&self.budget)
+            .acquire_many_owned(kib.min(WAITING_KIB))
+            .await;
+        let share = share.map_err(|_| StoreError::Closed)?;
         let (reply, answer) = oneshot::channel();
         let write: Write = Box::new(move |connection| {
             let outcome = connection.and_then(operation);
+            // Held as long as the values are, also when the caller is gone.
+            drop(share);
             Box::new(move |committed| {
                 // The caller may have been cancelled: its write stands all the same.
                 let _ = reply.send(committed.and(outcome));
@@ -101,6 +121,16 @@ impl SqliteDatabase {
             .await
             .map_err(|_| StoreError::Closed)?;
         answer.await.map_err(|_| StoreError::Closed)?
+    }
+
+    /// As `read`, for queries that may touch many rows: the other tasks of this
+    /// thread move to another one first.
+    async fn scan<T>(
+        &self,
+        query: impl FnOnce(&Connection) -> Result<T, StoreError>,
+    ) -> Result<T, StoreError> {
+        let _permit = self.scans.acquire().await.map_err(|_| StoreError::Closed)?;
+        tokio::task::block_in_place(|| self.read(query))
     }
 
     /// Runs `query` on a reading connection. Reads come from the page cache and
@@ -170,6 +200,17 @@ fn commit_group(
     Ok(())
 }
 
+/// Stands for a value where only sameness matters.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Fingerprint([u8; 32]);
+
+impl Fingerprint {
+    /// The SHA-256 of `value`.
+    pub fn of(value: &[u8]) -> Self {
+        Self(Sha256::digest(value).into())
+    }
+}
+
 /// A key that was asked for, with its value.
 pub type Found = (String, Option<Vec<u8>>);
 
@@ -205,61 +246,68 @@ impl SqliteStore {
     }
 
     /// Every key. Fails rather than hand over more than 128 MiB.
-    pub fn keys(&self) -> Result<Vec<String>, StoreError> {
-        self.database.read(|connection| {
-            let mut statement = connection.prepare_cached(KEYS)?;
-            collect_bounded(statement.query_map([&self.name], |row| row.get(0))?)
-        })
+    pub async fn keys(&self) -> Result<Vec<String>, StoreError> {
+        self.database
+            .scan(|connection| {
+                let mut statement = connection.prepare_cached(KEYS)?;
+                collect_bounded(statement.query_map([&self.name], |row| row.get(0))?)
+            })
+            .await
     }
 
     /// A page of keys after `cursor`, and the cursor of the next page.
-    pub fn keys_after(
+    pub async fn keys_after(
         &self,
-        cursor: Option<&str>,
+        cursor: Option<String>,
     ) -> Result<(Vec<String>, Option<String>), StoreError> {
-        self.database.read(|connection| {
-            let mut statement = connection.prepare_cached(if cursor.is_some() {
-                NEXT_PAGE
-            } else {
-                FIRST_PAGE
-            })?;
-            statement.raw_bind_parameter(1, &*self.name)?;
-            statement.raw_bind_parameter(2, PAGE)?;
-            if let Some(cursor) = cursor {
-                statement.raw_bind_parameter(3, cursor)?;
-            }
-            let keys = collect_bounded(statement.raw_query().mapped(|row| row.get(0)))?;
-            let next = (keys.len() == PAGE as usize)
-                .then(|| keys.last().cloned())
-                .flatten();
-            Ok((keys, next))
-        })
+        self.database
+            .scan(|connection| {
+                let mut statement = connection.prepare_cached(if cursor.is_some() {
+                    NEXT_PAGE
+                } else {
+                    FIRST_PAGE
+                })?;
+                statement.raw_bind_parameter(1, &*self.name)?;
+                statement.raw_bind_parameter(2, PAGE)?;
+                if let Some(cursor) = cursor {
+                    statement.raw_bind_parameter(3, cursor)?;
+                }
+                let keys = collect_bounded(statement.raw_query().mapped(|row| row.get(0)))?;
+                let next = (keys.len() == PAGE as usize)
+                    .then(|| keys.last().cloned())
+                    .flatten();
+                Ok((keys, next))
+            })
+            .await
     }
 
     /// The values of `keys`, in their order.
-    pub fn get_many(&self, keys: Vec<String>) -> Result<Vec<Found>, StoreError> {
-        self.database.read(|connection| {
-            let mut size = 0;
-            let mut found = Vec::with_capacity(keys.len());
-            for key in keys {
-                let value = get(connection, &self.name, &key)?;
-                size += key.len() + value.as_ref().map_or(0, Vec::len);
-                if size > MAX_RESULT_BYTES {
-                    return Err(StoreError::TooLarge {
-                        limit: MAX_RESULT_BYTES,
-                    });
+    pub async fn get_many(&self, keys: Vec<String>) -> Result<Vec<Found>, StoreError> {
+        self.database
+            .scan(|connection| {
+                let mut size = 0;
+                let mut found = Vec::with_capacity(keys.len());
+                for key in keys {
+                    let value = get(connection, &self.name, &key)?;
+                    size += key.len() + value.as_ref().map_or(0, Vec::len);
+                    if size > MAX_RESULT_BYTES {
+                        return Err(StoreError::TooLarge {
+                            limit: MAX_RESULT_BYTES,
+                        });
+                    }
+                    found.push((key, value));
                 }
-                found.push((key, value));
-            }
-            Ok(found)
-        })
+                Ok(found)
+            })
+            .await
     }
 
     /// Stores `value` under `key`.
     pub async fn set(&self, key: String, value: Vec<u8>) -> Result<(), StoreError> {
+        let bytes = bounded(&value)?;
         let name = Arc::clone(&self.name);
         self.database
-            .write(move |connection| {
+            .write(bytes, move |connection| {
                 connection
                     .prepare_cached(SET)?
                     .execute(params![name, key, value])?;
@@ -270,9 +318,17 @@ impl SqliteStore {
 
     /// Stores all the pairs, or none.
     pub async fn set_many(&self, pairs: Vec<(String, Vec<u8>)>) -> Result<(), StoreError> {
+        let mut bytes = 0;
+        for (_, value) in &pairs {
+            bytes += bounded(value)?;
+        }
+        let limit = WAITING_KIB as usize * 1024;
+        if bytes > limit {
+            return Err(StoreError::ValueTooLarge { bytes, limit });
+        }
         let name = Arc::clone(&self.name);
         self.database
-            .write(move |connection| {
+            .write(bytes, move |connection| {
                 all_or_nothing(connection, || {
                     let mut statement = connection.prepare_cached(SET)?;
                     for (key, value) in &pairs {
@@ -293,7 +349,7 @@ impl SqliteStore {
     pub async fn delete_many(&self, keys: Vec<String>) -> Result<(), StoreError> {
         let name = Arc::clone(&self.name);
         self.database
-            .write(move |connection| {
+            .write(0, move |connection| {
                 all_or_nothing(connection, || {
                     let mut statement = connection.prepare_cached(DELETE)?;
                     for key in &keys {
@@ -310,7 +366,7 @@ impl SqliteStore {
     pub async fn increment(&self, key: String, delta: i64) -> Result<i64, StoreError> {
         let name = Arc::clone(&self.name);
         self.database
-            .write(move |connection| {
+            .write(0, move |connection| {
                 let current = match get(connection, &name, &key)? {
                     None => 0,
                     Some(bytes) => {
@@ -342,13 +398,15 @@ impl SqliteStore {
     pub async fn compare_and_swap(
         &self,
         key: String,
-        expected: Option<Vec<u8>>,
+        expected: Option<Fingerprint>,
         value: Vec<u8>,
     ) -> Result<bool, StoreError> {
+        let bytes = bounded(&value)?;
         let name = Arc::clone(&self.name);
         self.database
-            .write(move |connection| {
-                let unchanged = get(connection, &name, &key)? == expected;
+            .write(bytes, move |connection| {
+                let current = get(connection, &name, &key)?;
+                let unchanged = current.as_deref().map(Fingerprint::of) == expected;
                 if unchanged {
                     connection
                         .prepare_cached(SET)?
@@ -358,6 +416,16 @@ impl SqliteStore {
             })
             .await
     }
+}
+
+fn bounded(value: &[u8]) -> Result<usize, StoreError> {
+    if value.len() > MAX_VALUE_BYTES {
+        return Err(StoreError::ValueTooLarge {
+            bytes: value.len(),
+            limit: MAX_VALUE_BYTES,
+        });
+    }
+    Ok(value.len())
 }
 
 fn get(connection: &Connection, name: &str, key: &str) -> Result<Option<Vec<u8>>, StoreError> {
@@ -469,13 +537,29 @@ mod tests {
     }
 
     #[tokio::test]
+    async fn values_have_a_bound() {
+        let dir = tempfile::tempdir().expect("a temporary folder");
+        let store = store(dir.path());
+        let largest = vec![7; MAX_VALUE_BYTES];
+        store
+            .set("largest".into(), largest.clone())
+            .await
+            .expect("set");
+        assert_eq!(store.get("largest").expect("get"), Some(largest));
+        let error = store.set("over".into(), vec![7; MAX_VALUE_BYTES + 1]).await;
+        let error = error.expect_err("one byte too many").to_string();
+        assert_eq!(error, "the value has 16777217 bytes, allowed are 16777216");
+        assert!(!store.exists("over").expect("exists"));
+    }
+
+    #[tokio::test]
     async fn compare_and_swap_tells_what_happened() {
         let dir = tempfile::tempdir().expect("a temporary folder");
         let store = store(dir.path());
         let swap = |expected: Option<&str>, value: &str| {
             store.compare_and_swap(
                 "k".into(),
-                expected.map(|e| e.as_bytes().to_vec()),
+                expected.map(|e| Fingerprint::of(e.as_bytes())),
                 value.as_bytes().to_vec(),
             )
         };
@@ -486,22 +570,22 @@ mod tests {
         assert_eq!(store.get("k").expect("get"), Some(b"2".to_vec()));
     }
 
-    #[tokio::test]
+    #[tokio::test(flavor = "multi_thread")]
     async fn keys_come_in_pages() {
         let dir = tempfile::tempdir().expect("a temporary folder");
         let store = store(dir.path());
         let pairs: Vec<_> = (0..2500).map(|i| (format!("{i:04}"), vec![])).collect();
         store.set_many(pairs.clone()).await.expect("set");
-        let (mut keys, mut cursor) = store.keys_after(None).expect("first page");
+        let (mut keys, mut cursor) = store.keys_after(None).await.expect("first page");
         while let Some(after) = cursor {
-            let (page, next) = store.keys_after(Some(&after)).expect("next page");
+            let (page, next) = store.keys_after(Some(after)).await.expect("next page");
             keys.extend(page);
             cursor = next;
         }
         let expected: Vec<_> = pairs.into_iter().map(|(key, _)| key).collect();
         assert_eq!(keys, expected);
-        assert_eq!(store.keys().expect("keys"), expected);
+        assert_eq!(store.keys().await.expect("keys"), expected);
         store.delete_many(expected).await.expect("delete");
-        assert!(store.keys().expect("keys").is_empty());
+        assert!(store.keys().await.expect("keys").is_empty());
     }
 }

@@ -1,9 +1,11 @@
 //! Runs the real `gristmill` on free ports, and talks to it as users do.
 #![allow(
     dead_code,
-    clippy::unwrap_used,
     missing_docs,
-    reason = "each test file uses a part"
+    unreachable_pub,
+    clippy::unwrap_used,
+    clippy::print_stderr,
+    reason = "each test file uses a part, and a failing one shows the log"
 )]
 
 use std::io::{BufRead, BufReader, Read};
@@ -15,15 +17,20 @@ use std::time::{Duration, Instant};
 use serde_json::{Value, json};
 
 /// How long anything may take before a test gives up.
-pub const PATIENCE: Duration = Duration::from_secs(60);
+pub const PATIENCE: Duration = Duration::from_mins(1);
 
 /// The repository's root.
 pub fn root() -> &'static Path {
     Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap()
 }
 
-/// A guest of the tests, or a component of the application.
-pub fn wasm(name: &str) -> PathBuf {
+/// A guest of the tests, or a component of the application: its path as a TOML string.
+pub fn wasm(name: &str) -> String {
+    format!("'{}'", wasm_file(name).display())
+}
+
+/// The file of a guest or component.
+pub fn wasm_file(name: &str) -> PathBuf {
     let release = Path::new(env!("CARGO_BIN_EXE_gristmill")).parent().unwrap();
     let path = release
         .parent()
@@ -41,17 +48,14 @@ pub fn wasm(name: &str) -> PathBuf {
 /// A `gristmill` command without anything of this machine's AWS configuration.
 pub fn gristmill(dir: &Path) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_gristmill"));
+    for (name, _) in std::env::vars_os() {
+        if name.to_str().is_some_and(|name| name.starts_with("AWS_")) {
+            command.env_remove(name);
+        }
+    }
     command
         .current_dir(dir)
         .env("AWS_EC2_METADATA_DISABLED", "true");
-    for name in [
-        "AWS_ACCESS_KEY_ID",
-        "AWS_SECRET_ACCESS_KEY",
-        "AWS_SESSION_TOKEN",
-        "AWS_PROFILE",
-    ] {
-        command.env_remove(name);
-    }
     command.env("GRISTMILL_LOG_FORMAT", "text");
     command
 }
@@ -104,7 +108,7 @@ impl App {
     pub fn start_own() -> Self {
         let manifest = std::fs::read_to_string(root().join("spin.toml")).unwrap();
         // The components are where the test build put them.
-        let target = wasm("counter");
+        let target = wasm_file("counter");
         let target = target.parent().unwrap().to_str().unwrap();
         Self::start(&manifest.replace("target/wasm32-wasip2/release", target))
     }
