@@ -105,7 +105,7 @@ pub enum LoadError {
     },
     /// A trigger needs an export that is not there.
     #[error(
-        "component `{component}` is needed by `{trigger}` but does not export `{export}`: it exports {found}"
+        "component `{component}` is called by {trigger} but does not export `{export}`: it exports {found}"
     )]
     Export {
         /// The component.

@@ -98,6 +98,9 @@ fn private_routes_are_for_components_alone() {
         headers.contains("spin-raw-component-route: /..."),
         "{headers}"
     );
+    // Host names know no case, and what is no component never reaches a resolver.
+    let upper = get(&app.url("/probe/fetch?url=http://INNER.Spin.Internal/env/COLOUR"));
+    assert_eq!(upper, (200, "unset".to_owned()));
     // What is not allowed is refused inside the process too.
     let (_, refused) = get(&app.url("/probe/fetch?url=http://users.spin.internal/headers"));
     assert!(refused.contains("HttpRequestDenied"), "{refused}");
@@ -107,6 +110,25 @@ fn private_routes_are_for_components_alone() {
     assert_eq!(status, 508, "{answer}");
     assert!(answer.contains("LoopDetected"), "{answer}");
     assert!(started.elapsed() < Duration::from_secs(4));
+}
+
+/// A component that is called by another one ends with it.
+#[test]
+fn a_chained_call_ends_with_its_caller() {
+    let app = start(r#""http://*.spin.internal""#);
+    let (_, none) = get(&app.url("/probe/fetch?url=http://nobody.spin.internal/"));
+    assert!(none.contains("DestinationNotFound"), "{none}");
+    let started = Instant::now();
+    let (status, body) = get(&app.url("/probe/fetch?url=http://inner.spin.internal/loop"));
+    assert_eq!(status, 504, "{body}");
+    assert!(
+        started.elapsed() < Duration::from_secs(8),
+        "{:?}",
+        started.elapsed()
+    );
+    wait_for("the callee to end", || {
+        (app.metric("gristmill_invocations_running", "inner") == 0.0).then_some(())
+    });
 }
 
 #[test]

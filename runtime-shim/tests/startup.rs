@@ -88,6 +88,16 @@ fn mistakes_are_named_before_anything_is_served() {
             "defines no component `b`",
         ),
         (
+            http(
+                probe,
+                &format!(
+                    "allowed_outbound_hosts = [\"http://w.spin.internal\"]\n\
+                     [component.w]\nsource = {worker}\nkey_value_stores = [\"results\"]\n"
+                ),
+            ),
+            "component `w` is called by service chaining but does not export",
+        ),
+        (
             http(probe, "[variables]\nx = { required = true }\n"),
             "variable `x` is required and has no value",
         ),
