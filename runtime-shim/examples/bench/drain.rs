@@ -175,15 +175,9 @@ async fn fill_over_http(origin: &str, messages: usize) -> anyhow::Result<()> {
 
 async fn natively(messages: usize) -> anyhow::Result<f64> {
     let dir = tempfile::tempdir()?;
-    let queue = LocalQueue::open(&dir.path().join("queue"), Options::default())?;
+    let (queue, server, _) = filled_server(&dir.path().join("queue"), messages).await?;
+    drop(server);
     let name = QueueName::parse("bench")?;
-    queue.ensure_queue_with_dlq(&name).await?;
-    for from in (0..messages).step_by(10) {
-        let entries = (from..(from + 10).min(messages))
-            .map(|n| BatchEntry::new(n.to_string(), OutgoingMessage::new(body(n))))
-            .collect();
-        queue.send_batch(&name, entries).await?;
-    }
     let database = SqliteDatabase::open(&dir.path().join("kv.db"))?;
     let store = SqliteStore::new(Arc::new(database), "messages");
     let done = Arc::new(AtomicUsize::new(0));
