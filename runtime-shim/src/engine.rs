@@ -188,6 +188,11 @@ fn hex(bytes: &[u8]) -> String {
 }
 
 fn config(max_memory: usize) -> Config {
+    let keep_resident = if PoolingAllocationConfig::is_pagemap_scan_available() {
+        512 * 1024
+    } else {
+        0
+    };
     let mut pool = PoolingAllocationConfig::new();
     pool.total_component_instances(MAX_SANDBOXES)
         .total_core_instances(MAX_SANDBOXES * CORE_INSTANCES_EACH)
@@ -199,10 +204,11 @@ fn config(max_memory: usize) -> Config {
         .max_tables_per_component(TABLES_EACH)
         .max_memory_size(max_memory)
         // Memory is reset for its next use by overwriting the pages that were
-        // written, up to this many bytes, and by giving back the rest. Linux
-        // 6.7 tells which they are: without that, the lowest addresses are
-        // taken for them, and a sandbox costs three times as much.
-        .linear_memory_keep_resident(512 * 1024)
+        // written, up to so many bytes, and by giving back the rest. Linux 6.7
+        // and later tell which they are. Before, the lowest addresses would be
+        // taken for them, where a stack has its unused end: all is given back
+        // then, and a sandbox costs about twice as much.
+        .linear_memory_keep_resident(keep_resident)
         .pagemap_scan(wasmtime::Enabled::Auto)
         .table_keep_resident(16 * 1024)
         .async_stack_keep_resident(16 * 1024)

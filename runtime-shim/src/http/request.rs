@@ -27,21 +27,33 @@ pub fn prepare<B>(request: &mut Request<B>, matched: &RouteMatch, client: &str) 
     headers.entry(HOST).or_insert(DEFAULT_HOST);
 
     let prefix = matched.route.strip_suffix("/...").unwrap_or(&matched.route);
-    let mut set = |name: &str, value: &str| {
-        let name = HeaderName::from_bytes(format!("{PREFIX}{name}").as_bytes());
-        if let (Ok(name), Ok(value)) = (name, HeaderValue::from_bytes(value.as_bytes())) {
+    let mut set = |name: HeaderName, value: &str| {
+        // A path that is no header's value, with control characters, has none.
+        if let Ok(value) = HeaderValue::from_bytes(value.as_bytes()) {
             headers.insert(name, value);
         }
     };
-    set("full-url", &full_url);
-    set("path-info", &matched.path_info);
-    set("matched-route", &matched.route);
-    set("raw-component-route", &matched.route);
-    set("component-route", prefix);
-    set("base-path", "/");
-    set("client-addr", client);
+    set(HeaderName::from_static("spin-full-url"), &full_url);
+    set(
+        HeaderName::from_static("spin-path-info"),
+        &matched.path_info,
+    );
+    set(
+        HeaderName::from_static("spin-matched-route"),
+        &matched.route,
+    );
+    set(
+        HeaderName::from_static("spin-raw-component-route"),
+        &matched.route,
+    );
+    set(HeaderName::from_static("spin-component-route"), prefix);
+    set(HeaderName::from_static("spin-base-path"), "/");
+    set(HeaderName::from_static("spin-client-addr"), client);
     for (name, value) in &matched.captures {
-        set(&format!("path-match-{}", name.to_ascii_lowercase()), value);
+        let name = format!("{PREFIX}path-match-{}", name.to_ascii_lowercase());
+        if let Ok(name) = HeaderName::from_bytes(name.as_bytes()) {
+            set(name, value);
+        }
     }
 }
 
