@@ -7,6 +7,9 @@ use gristmill::cli::{Cli, Command};
 use gristmill::settings::Environment;
 use gristmill::{check, logging, printer, queue, up};
 
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
 fn main() -> ExitCode {
     let cli = Cli::parse();
     let environment = Environment::capture();
