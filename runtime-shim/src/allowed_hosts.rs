@@ -225,7 +225,7 @@ impl AllowedHosts {
 }
 
 /// The component id in `<id>.spin.internal`.
-pub fn chained_component(host: &str) -> Option<&str> {
+fn chained_component(host: &str) -> Option<&str> {
     host.strip_suffix(SERVICE_CHAINING_SUFFIX)
         .filter(|id| ComponentId::new(id).is_ok())
 }

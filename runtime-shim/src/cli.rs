@@ -9,7 +9,6 @@ use clap::{Args, Parser, Subcommand};
 
 use crate::app::TriggerKind;
 use crate::drain::DEFAULT_GRACE;
-use crate::engine::DEFAULT_MEMORY;
 use crate::names::{ComponentId, VariableName};
 
 /// Run event-driven WebAssembly services: HTTP routes and queue consumers, each
@@ -153,11 +152,6 @@ pub fn parse_memory(text: &str) -> Result<usize, String> {
             4_u64 << 30
         ))
     }
-}
-
-/// The memory of a sandbox where nothing is said.
-pub const fn default_memory() -> usize {
-    DEFAULT_MEMORY
 }
 
 fn parse_secs(text: &str) -> Result<Duration, String> {

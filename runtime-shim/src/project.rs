@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 use crate::app::{App, AppError, Selection, queue_urls};
 use crate::cli::{self, ProjectArgs};
 use crate::embedded_origin::{self, EMBEDDED_ORIGIN};
+use crate::engine::DEFAULT_MEMORY;
 use crate::manifest::{Manifest, ManifestError};
 use crate::names::StoreLabel;
 use crate::runtime_config::{RuntimeConfig, RuntimeConfigError};
@@ -100,7 +101,7 @@ impl Project {
             }
             (None, None) => configured
                 .and_then(|config| config.max_instance_memory)
-                .unwrap_or(cli::default_memory()),
+                .unwrap_or(DEFAULT_MEMORY),
         };
         let state_dir = args
             .state_dir

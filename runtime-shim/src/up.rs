@@ -12,7 +12,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::admin::{Admin, Readiness};
 use crate::cli::UpArgs;
-use crate::drain::{Drain, StopSignals};
+use crate::drain::StopSignals;
 use crate::embedded_origin::origin_of;
 use crate::http::server;
 use crate::invoker::{Invoker, InvokerOptions};
@@ -155,23 +155,24 @@ async fn bind(address: SocketAddr, flag: &str) -> anyhow::Result<TcpListener> {
 
 /// What does the application's work, and is drained when the process stops.
 struct Services {
-    drain: Drain,
+    /// Cancelled when nothing new may be taken in.
+    intake: CancellationToken,
     tasks: JoinSet<()>,
 }
 
 impl Services {
     fn start(invoker: &Arc<Invoker>, http: Option<TcpListener>, consumers: Vec<Consumer>) -> Self {
-        let drain = Drain::default();
+        let intake = CancellationToken::new();
         let mut tasks = JoinSet::new();
         if let Some(listener) = http {
             let invoker = Arc::clone(invoker);
             let handler = move |request, peer| server::answer(Arc::clone(&invoker), request, peer);
-            tasks.spawn(server::serve(listener, drain.intake().clone(), handler));
+            tasks.spawn(server::serve(listener, intake.clone(), handler));
         }
         for consumer in consumers {
-            tasks.spawn(consumer.run(drain.intake().clone()));
+            tasks.spawn(consumer.run(intake.clone()));
         }
-        Self { drain, tasks }
+        Self { intake, tasks }
     }
 
     async fn run_until_stopped(
@@ -193,7 +194,7 @@ impl Services {
             grace.as_secs()
         );
         admin.readiness.set_draining();
-        self.drain.begin();
+        self.intake.cancel();
         let finish = async {
             while let Some(ended) = self.tasks.join_next().await {
                 if let Err(error) = ended {

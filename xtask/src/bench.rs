@@ -26,7 +26,5 @@ pub(crate) fn run(workspace: &Workspace, arguments: &[String]) -> Result<()> {
         "--",
     ]);
     cargo.args(arguments);
-    cargo.env("GRISTMILL_BIN", workspace.gristmill());
-    cargo.env("GRISTMILL_GUESTS", workspace.wasm_dir());
     process::stream(&mut cargo, LIMIT)
 }

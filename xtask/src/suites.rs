@@ -211,10 +211,7 @@ fn tests(
     for name in aws.filter(|name| name.to_str().is_some_and(|name| name.starts_with("AWS_"))) {
         cargo.env_remove(name);
     }
-    cargo
-        .env("AWS_EC2_METADATA_DISABLED", "true")
-        .env("GRISTMILL_BIN", workspace.gristmill())
-        .env("GRISTMILL_GUESTS", workspace.wasm_dir());
+    cargo.env("AWS_EC2_METADATA_DISABLED", "true");
     if let Some(venv) = venv {
         cargo.env("GRISTMILL_TEST_PYTHON", venv.python());
     }

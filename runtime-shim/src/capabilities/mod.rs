@@ -62,6 +62,7 @@ mod bindings {
 /// Stores, and compare-and-swaps under way, that one sandbox may hold open. Spin:
 /// `DEFAULT_STORE_TABLE_CAPACITY`.
 const MAX_OPEN_STORES: usize = 256;
+
 /// A component with the stores behind its labels: what each of its sandboxes
 /// may reach.
 pub struct Grants {

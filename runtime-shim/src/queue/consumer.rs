@@ -360,17 +360,18 @@ impl Running {
             Outcome::TimedOut(limit) => format!("no answer within {} s", limit.as_secs_f64()),
             Outcome::Overloaded => "no sandbox was free".to_owned(),
         };
-        let delay = self
-            .consumer
-            .trigger
-            .backoff
-            .delay(received.receive_count, fastrand::f64());
+        let delay = self.backoff(received);
         tracing::warn!(
             component = %self.consumer.trigger.component, message_id = received.id,
             receive_count = received.receive_count, retry_in_secs = delay.as_secs(),
             "message failed: {reason}"
         );
         self.apply(received, Action::Hide(delay), until).await
+    }
+
+    fn backoff(&self, received: &Received) -> Duration {
+        let backoff = &self.consumer.trigger.backoff;
+        backoff.delay(received.receive_count, fastrand::f64())
     }
 
     async fn apply(&self, received: &Received, action: Action, until: Instant) -> SettlementLabel {
@@ -422,20 +423,13 @@ impl Running {
                 other => other,
             },
             Err(error) => {
-                let level_reason = match &error {
+                let what = match &error {
                     DeadLetterError::Send(_) | DeadLetterError::TooLate => "could not be sent",
                     DeadLetterError::NoQueue | DeadLetterError::DoesNotFit => "is left to redrive",
                 };
-                tracing::warn!(
-                    message_id = received.id,
-                    "dead letter {level_reason}: {error}"
-                );
-                let delay = self
-                    .consumer
-                    .trigger
-                    .backoff
-                    .delay(received.receive_count, fastrand::f64());
-                match self.apply(received, Action::Hide(delay), until).await {
+                tracing::warn!(message_id = received.id, "dead letter {what}: {error}");
+                let retry = Action::Hide(self.backoff(received));
+                match self.apply(received, retry, until).await {
                     SettlementLabel::Retried => SettlementLabel::DeadLetterRefused,
                     other => other,
                 }
