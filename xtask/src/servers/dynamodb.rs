@@ -90,7 +90,9 @@ fn npm(workspace: &Workspace) -> Result<PathBuf> {
         return Ok(PathBuf::from("npm"));
     }
     printer::note("`npm` is not installed: taking one from the Python package index");
-    Ok(Venv::ensure(workspace, &venv::NPM)?.program("npm"))
+    let venv = Venv::ensure(workspace, &venv::NPM)
+        .context("no `npm` on this machine, and none from the Python package index")?;
+    Ok(venv.program("npm"))
 }
 
 /// npm is a script for the `node` beside it.

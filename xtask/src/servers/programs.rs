@@ -13,7 +13,7 @@ use std::time::Duration;
 use anyhow::{Context, Result, anyhow, bail};
 
 use crate::apt::Apt;
-use crate::staging::Staging;
+use crate::staging::{Staging, remove_dir_if_present};
 use crate::{printer, process};
 
 const PROBE_LIMIT: Duration = Duration::from_mins(1);
@@ -90,15 +90,28 @@ impl Programs {
         Ok(())
     }
 
+    fn lists(&self) -> PathBuf {
+        self.folder.join("apt")
+    }
+
     fn apt(&self) -> Result<&Apt> {
         let apt = self.apt.get_or_init(|| {
             let step = printer::step("reading Debian's package lists");
-            let apt = Apt::open(self.folder.join("apt")).map_err(|error| format!("{error:#}"))?;
+            let apt = Apt::open(self.lists()).map_err(|error| format!("{error:#}"))?;
             apt.use_release().map_err(|error| format!("{error:#}"))?;
             step.done();
             Ok(apt)
         });
         apt.as_ref().map_err(|error| anyhow!("{error}"))
+    }
+}
+
+impl Drop for Programs {
+    /// The package lists are large and soon stale.
+    fn drop(&mut self) {
+        if self.apt.get().is_some() {
+            let _ = remove_dir_if_present(&self.lists());
+        }
     }
 }
 

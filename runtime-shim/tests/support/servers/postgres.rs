@@ -27,11 +27,13 @@ pub struct PostgresServer {
 }
 
 /// Debian's `nobody`. It keeps the right to read and write what is root's, because the folders
-/// on the way to programs and data may be closed to others.
+/// on the way to programs and data may be closed to others. PostgreSQL asks access(2) about them,
+/// which believes in that right only without the fix-up.
 const AS_NOBODY: &[&str] = &[
     "--reuid=65534",
     "--regid=65534",
     "--clear-groups",
+    "--securebits=+no_setuid_fixup",
     "--inh-caps=+dac_override",
     "--ambient-caps=+dac_override",
 ];
