@@ -21,6 +21,7 @@ pub fn run(args: ProjectArgs, environment: &Environment) -> anyhow::Result<()> {
         max_memory: project.max_memory,
         cache_dir: Some(project.cache_dir()),
         http_deadline: std::time::Duration::from_secs(1),
+        backends: project.backends.clone(),
     };
     let name = app.name.clone();
     let invoker = Arc::new(Invoker::load(app, &stores, options, &Metrics::new())?);

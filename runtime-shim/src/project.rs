@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use crate::app::{App, AppError, Selection, queue_urls};
+use crate::backends::Backends;
 use crate::cli::{self, ProjectArgs};
 use crate::embedded_origin::{self, EMBEDDED_ORIGIN};
 use crate::engine::DEFAULT_MEMORY;
@@ -54,6 +55,8 @@ pub struct Project {
     pub state_dir: PathBuf,
     /// Bytes of memory for one sandbox.
     pub max_memory: usize,
+    /// The servers that components may lean on.
+    pub backends: Backends,
     runtime_config: Option<RuntimeConfig>,
     variables: Variables,
     selection: Selection,
@@ -116,6 +119,7 @@ impl Project {
             base_dir,
             state_dir,
             max_memory,
+            backends: Backends::default(),
             runtime_config,
             variables,
             selection,

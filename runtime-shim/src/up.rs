@@ -93,6 +93,7 @@ async fn start(args: UpArgs, environment: &Environment) -> anyhow::Result<Runnin
         max_memory: project.max_memory,
         cache_dir: Some(project.cache_dir()),
         http_deadline: args.request_timeout,
+        backends: project.backends.clone(),
     };
     let loading = {
         let (stores, metrics) = (stores.clone(), Arc::clone(&metrics));

@@ -77,6 +77,7 @@ pub(crate) fn resolve(
         max_memory: project.max_memory,
         cache_dir: None,
         http_deadline: Duration::from_secs(10),
+        backends: project.backends.clone(),
     };
     Ok((app, stores, options))
 }

@@ -7,9 +7,117 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-pub use sqlite::{Fingerprint, Found, SqliteDatabase, SqliteStore};
+pub use sqlite::{SqliteDatabase, SqliteStore};
 
+use sha2::{Digest, Sha256};
+
+use crate::backends::Backend;
 use crate::names::StoreLabel;
+
+/// Stands for a value where only sameness matters.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Fingerprint([u8; 32]);
+
+impl Fingerprint {
+    /// The SHA-256 of `value`.
+    pub fn of(value: &[u8]) -> Self {
+        Self(Sha256::digest(value).into())
+    }
+}
+
+/// A key that was asked for, with its value.
+pub type Found = (String, Option<Vec<u8>>);
+
+/// The key-value store behind a label. Every backend answers alike; what one
+/// cannot hold it refuses by a [`StoreError`].
+#[derive(Clone)]
+pub enum Store {
+    /// Embedded.
+    Sqlite(SqliteStore),
+}
+
+macro_rules! each {
+    ($store:expr, $found:ident => $call:expr) => {
+        match $store {
+            Store::Sqlite($found) => $call,
+        }
+    };
+}
+
+impl Store {
+    /// The value of `key`.
+    pub async fn get(&self, key: &str) -> Result<Option<Vec<u8>>, StoreError> {
+        each!(self, store => store.get(key))
+    }
+
+    /// Whether `key` has a value.
+    pub async fn exists(&self, key: &str) -> Result<bool, StoreError> {
+        each!(self, store => store.exists(key))
+    }
+
+    /// Every key. Fails rather than hand over more than 128 MiB.
+    pub async fn keys(&self) -> Result<Vec<String>, StoreError> {
+        each!(self, store => store.keys().await)
+    }
+
+    /// A page of keys after `cursor`, and the cursor of the next page.
+    pub async fn keys_after(
+        &self,
+        cursor: Option<String>,
+    ) -> Result<(Vec<String>, Option<String>), StoreError> {
+        each!(self, store => store.keys_after(cursor).await)
+    }
+
+    /// The values of `keys`, in their order.
+    pub async fn get_many(&self, keys: Vec<String>) -> Result<Vec<Found>, StoreError> {
+        each!(self, store => store.get_many(keys).await)
+    }
+
+    /// Stores `value` under `key`.
+    pub async fn set(&self, key: String, value: Vec<u8>) -> Result<(), StoreError> {
+        each!(self, store => store.set(key, value).await)
+    }
+
+    /// Stores all the pairs.
+    pub async fn set_many(&self, pairs: Vec<(String, Vec<u8>)>) -> Result<(), StoreError> {
+        each!(self, store => store.set_many(pairs).await)
+    }
+
+    /// Removes `key`, if it is there.
+    pub async fn delete(&self, key: String) -> Result<(), StoreError> {
+        each!(self, store => store.delete(key).await)
+    }
+
+    /// Removes all the keys.
+    pub async fn delete_many(&self, keys: Vec<String>) -> Result<(), StoreError> {
+        each!(self, store => store.delete_many(keys).await)
+    }
+
+    /// Adds `delta` to the counter under `key` (0 where there is none) and
+    /// returns its new value. It is never applied twice; after an error that
+    /// leaves it open whether it was applied, it is not tried again.
+    pub async fn increment(&self, key: String, delta: i64) -> Result<i64, StoreError> {
+        each!(self, store => store.increment(key, delta).await)
+    }
+
+    /// Stores `value` under `key` if its value is still `expected`; tells
+    /// whether it did.
+    pub async fn compare_and_swap(
+        &self,
+        key: String,
+        expected: Option<Fingerprint>,
+        value: Vec<u8>,
+    ) -> Result<bool, StoreError> {
+        each!(self, store => store.compare_and_swap(key, expected, value).await)
+    }
+
+    /// The server behind it, where there is one.
+    fn backend(&self) -> Option<Arc<Backend>> {
+        match self {
+            Self::Sqlite(_) => None,
+        }
+    }
+}
 
 /// What can go wrong between the host and a store.
 #[derive(Clone, Debug, thiserror::Error)]
@@ -96,7 +204,7 @@ pub fn embedded_path(state_dir: &Path, label: &StoreLabel) -> PathBuf {
 /// Every store of the application, by label.
 #[derive(Clone, Default)]
 pub struct Stores {
-    by_label: BTreeMap<StoreLabel, SqliteStore>,
+    by_label: BTreeMap<StoreLabel, Store>,
 }
 
 impl Stores {
@@ -117,13 +225,13 @@ impl Stores {
                 Arc::clone(databases.entry(path).or_insert(Arc::new(opened)))
             };
             let store = SqliteStore::new(database, label.as_str());
-            by_label.insert(label, store);
+            by_label.insert(label, Store::Sqlite(store));
         }
         Ok(Self { by_label })
     }
 
     /// The stores behind `labels`.
-    pub fn granted(&self, labels: &BTreeSet<StoreLabel>) -> BTreeMap<StoreLabel, SqliteStore> {
+    pub fn granted(&self, labels: &BTreeSet<StoreLabel>) -> BTreeMap<StoreLabel, Store> {
         let open = self
             .by_label
             .iter()
@@ -132,10 +240,18 @@ impl Stores {
             .collect()
     }
 
-    /// Asks every store for a key, and tells which labels did not answer.
+    /// The servers behind `labels`.
+    pub fn backends(&self, labels: &BTreeSet<StoreLabel>) -> Vec<Arc<Backend>> {
+        let open = self.granted(labels);
+        open.values().filter_map(Store::backend).collect()
+    }
+
+    /// Asks every embedded store for a key, and tells which labels did not
+    /// answer. Servers are watched by `backends`.
     pub fn failing(&self) -> Vec<(StoreLabel, StoreError)> {
         let mut failing = Vec::new();
         for (label, store) in &self.by_label {
+            let Store::Sqlite(store) = store;
             if let Err(error) = store.exists("gristmill-ready") {
                 failing.push((label.clone(), error));
             }

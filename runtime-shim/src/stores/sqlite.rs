@@ -12,10 +12,9 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use rusqlite::{Connection, OptionalExtension, params};
-use sha2::{Digest, Sha256};
 use tokio::sync::{Semaphore, mpsc, oneshot};
 
-use super::StoreError;
+use super::{Fingerprint, Found, StoreError};
 
 /// Writes that may wait for the writer. A full queue makes callers wait.
 const WAITING_WRITES: usize = 1024;
@@ -199,20 +198,6 @@ fn commit_group(
     connection.execute_batch("COMMIT")?;
     Ok(())
 }
-
-/// Stands for a value where only sameness matters.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Fingerprint([u8; 32]);
-
-impl Fingerprint {
-    /// The SHA-256 of `value`.
-    pub fn of(value: &[u8]) -> Self {
-        Self(Sha256::digest(value).into())
-    }
-}
-
-/// A key that was asked for, with its value.
-pub type Found = (String, Option<Vec<u8>>);
 
 /// A store: the rows of one label in one file.
 #[derive(Clone)]
