@@ -12,15 +12,16 @@ use crate::project::Project;
 use crate::settings::Environment;
 
 /// Checks the application and prints its components, routes and queues.
-pub fn run(args: ProjectArgs, environment: &Environment) -> anyhow::Result<()> {
+pub async fn run(args: ProjectArgs, environment: &Environment) -> anyhow::Result<()> {
     let project = Project::load(args, environment)?;
     let app = project.app(None)?;
-    let stores = project.open_stores(&app)?;
+    let stores = project.open_stores(&app).await?;
     let lines = describe(&app);
     let options = InvokerOptions {
         max_memory: project.max_memory,
         cache_dir: Some(project.cache_dir()),
         http_deadline: std::time::Duration::from_secs(1),
+        backends: project.backends.clone(),
     };
     let name = app.name.clone();
     let invoker = Arc::new(Invoker::load(app, &stores, options, &Metrics::new())?);
@@ -37,6 +38,12 @@ pub fn run(args: ProjectArgs, environment: &Environment) -> anyhow::Result<()> {
     for line in lines {
         printer::line(line);
     }
+    project.backends.probe().await;
+    for backend in project.backends.established() {
+        backend.check()?;
+        printer::line(format_args!("backend {} answers", backend.name()));
+    }
+    project.backends.close().await;
     printer::line(format_args!(
         "application `{name}` is sound; addresses and remote queues were not tried"
     ));

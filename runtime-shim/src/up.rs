@@ -19,7 +19,7 @@ use crate::invoker::{Invoker, InvokerOptions};
 use crate::metrics::Metrics;
 use crate::printer;
 use crate::project::Project;
-use crate::queue::{AwsSettings, Consumer, EmbeddedQueue, QueueSource};
+use crate::queue::{Consumer, EmbeddedQueue, QueueSource};
 use crate::settings::Environment;
 
 /// What is left of the grace period for closing what others still use.
@@ -79,7 +79,10 @@ async fn start(args: UpArgs, environment: &Environment) -> anyhow::Result<Runnin
             embedded.ensure(name).await?;
         }
     }
-    let stores = project.open_stores(&app)?;
+    let stores = project.open_stores(&app).await?;
+    // Those that do not answer are named in the log before anything starts.
+    let backends = project.backends.clone();
+    backends.probe().await;
     let http_listener = if app.http_components.is_empty() {
         None
     } else {
@@ -93,6 +96,7 @@ async fn start(args: UpArgs, environment: &Environment) -> anyhow::Result<Runnin
         max_memory: project.max_memory,
         cache_dir: Some(project.cache_dir()),
         http_deadline: args.request_timeout,
+        backends: project.backends.clone(),
     };
     let loading = {
         let (stores, metrics) = (stores.clone(), Arc::clone(&metrics));
@@ -102,10 +106,10 @@ async fn start(args: UpArgs, environment: &Environment) -> anyhow::Result<Runnin
         .await
         .context("loading was cut off")??;
     let invoker = Arc::new(invoker);
-    let aws = AwsSettings::from_environment(environment);
     let mut consumers = Vec::new();
     for trigger in queues {
-        let source = QueueSource::connect(&trigger.queue_url, embedded.as_ref(), &aws).await?;
+        let source =
+            QueueSource::connect(&trigger.queue_url, embedded.as_ref(), &project.aws).await?;
         consumers.push(Consumer::new(
             trigger,
             Arc::new(source),
@@ -128,7 +132,11 @@ async fn start(args: UpArgs, environment: &Environment) -> anyhow::Result<Runnin
         origin_of(admin_listener.local_addr()?)
     ));
 
-    let readiness = Readiness::starting(stores, consumers.iter().map(Consumer::health).collect());
+    let readiness = Readiness::starting(
+        stores,
+        backends.clone(),
+        consumers.iter().map(Consumer::health).collect(),
+    );
     let admin = Arc::new(Admin {
         readiness,
         metrics,

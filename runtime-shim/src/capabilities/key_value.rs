@@ -4,10 +4,10 @@ use std::collections::BTreeMap;
 
 use wasmtime::component::{HasData, Resource, ResourceTable};
 
+use super::MAX_OPEN_STORES;
 use super::bindings::fermyon::spin::key_value::{Error, Host, HostStore};
-use super::{MAX_OPEN_STORES, SqliteStore};
 use crate::names::StoreLabel;
-use crate::stores::StoreError;
+use crate::stores::{Store, StoreError};
 
 /// Marks the view for the linker.
 pub(super) struct KeyValue;
@@ -18,7 +18,7 @@ impl HasData for KeyValue {
 
 /// What key-value calls see of a sandbox.
 pub(super) struct KeyValueView<'a> {
-    pub(super) granted: &'a BTreeMap<StoreLabel, SqliteStore>,
+    pub(super) granted: &'a BTreeMap<StoreLabel, Store>,
     pub(super) table: &'a mut ResourceTable,
     pub(super) open: &'a mut usize,
 }
@@ -33,7 +33,7 @@ impl KeyValueView<'_> {
     pub(super) fn open(
         &mut self,
         label: &str,
-    ) -> wasmtime::Result<Result<Resource<SqliteStore>, OpenError>> {
+    ) -> wasmtime::Result<Result<Resource<Store>, OpenError>> {
         // Every granted label was opened at start, so one that is not here is
         // not granted.
         let Some(store) = self.granted.get(label) else {
@@ -46,7 +46,7 @@ impl KeyValueView<'_> {
         Ok(Ok(self.table.push(store.clone())?))
     }
 
-    pub(super) fn close(&mut self, store: Resource<SqliteStore>) -> wasmtime::Result<()> {
+    pub(super) fn close(&mut self, store: Resource<Store>) -> wasmtime::Result<()> {
         self.table.delete(store)?;
         *self.open -= 1;
         Ok(())
@@ -62,10 +62,7 @@ impl From<StoreError> for Error {
 impl Host for KeyValueView<'_> {}
 
 impl HostStore for KeyValueView<'_> {
-    async fn open(
-        &mut self,
-        label: String,
-    ) -> wasmtime::Result<Result<Resource<SqliteStore>, Error>> {
+    async fn open(&mut self, label: String) -> wasmtime::Result<Result<Resource<Store>, Error>> {
         Ok(
             KeyValueView::open(self, &label)?.map_err(|error| match error {
                 OpenError::NotGranted => Error::AccessDenied,
@@ -76,15 +73,15 @@ impl HostStore for KeyValueView<'_> {
 
     async fn get(
         &mut self,
-        store: Resource<SqliteStore>,
+        store: Resource<Store>,
         key: String,
     ) -> wasmtime::Result<Result<Option<Vec<u8>>, Error>> {
-        Ok(self.table.get(&store)?.get(&key).map_err(Error::from))
+        Ok(self.table.get(&store)?.get(&key).await.map_err(Error::from))
     }
 
     async fn set(
         &mut self,
-        store: Resource<SqliteStore>,
+        store: Resource<Store>,
         key: String,
         value: Vec<u8>,
     ) -> wasmtime::Result<Result<(), Error>> {
@@ -98,7 +95,7 @@ impl HostStore for KeyValueView<'_> {
 
     async fn delete(
         &mut self,
-        store: Resource<SqliteStore>,
+        store: Resource<Store>,
         key: String,
     ) -> wasmtime::Result<Result<(), Error>> {
         Ok(self
@@ -111,20 +108,25 @@ impl HostStore for KeyValueView<'_> {
 
     async fn exists(
         &mut self,
-        store: Resource<SqliteStore>,
+        store: Resource<Store>,
         key: String,
     ) -> wasmtime::Result<Result<bool, Error>> {
-        Ok(self.table.get(&store)?.exists(&key).map_err(Error::from))
+        Ok(self
+            .table
+            .get(&store)?
+            .exists(&key)
+            .await
+            .map_err(Error::from))
     }
 
     async fn get_keys(
         &mut self,
-        store: Resource<SqliteStore>,
+        store: Resource<Store>,
     ) -> wasmtime::Result<Result<Vec<String>, Error>> {
         Ok(self.table.get(&store)?.keys().await.map_err(Error::from))
     }
 
-    async fn drop(&mut self, store: Resource<SqliteStore>) -> wasmtime::Result<()> {
+    async fn drop(&mut self, store: Resource<Store>) -> wasmtime::Result<()> {
         self.close(store)
     }
 }

@@ -18,9 +18,10 @@ use wasmtime_wasi::{WasiCtx, WasiCtxBuilder, WasiCtxView, WasiView};
 use wasmtime_wasi_http::{WasiHttpCtx, WasiHttpCtxView, WasiHttpView};
 
 use crate::app::Component;
+use crate::backends::Dependencies;
 use crate::invoker::{Caller, Invoker};
 use crate::names::StoreLabel;
-use crate::stores::SqliteStore;
+use crate::stores::Store;
 
 use guest_log::GuestLog;
 use key_value::KeyValueView;
@@ -52,8 +53,8 @@ mod bindings {
         world: "gristmill:host/capabilities",
         imports: { default: async | trappable },
         with: {
-            "fermyon:spin/key-value.store": crate::stores::SqliteStore,
-            "wasi:keyvalue/store.bucket": crate::stores::SqliteStore,
+            "fermyon:spin/key-value.store": crate::stores::Store,
+            "wasi:keyvalue/store.bucket": crate::stores::Store,
             "wasi:keyvalue/atomics.cas": super::wasi_keyvalue::Cas,
         },
     });
@@ -69,7 +70,9 @@ pub struct Grants {
     /// The component.
     pub component: Component,
     /// Its stores.
-    pub stores: BTreeMap<StoreLabel, SqliteStore>,
+    pub stores: BTreeMap<StoreLabel, Store>,
+    /// The servers without which it cannot work.
+    pub dependencies: Dependencies,
 }
 
 /// The host's side of one sandbox: made for one invocation, gone with it.

@@ -3,10 +3,10 @@
 
 use wasmtime::component::Resource;
 
+use super::MAX_OPEN_STORES;
 use super::bindings::wasi::keyvalue::{atomics, batch, store};
 use super::key_value::{KeyValueView, OpenError};
-use super::{MAX_OPEN_STORES, SqliteStore};
-use crate::stores::{Fingerprint, StoreError};
+use crate::stores::{Fingerprint, Store, StoreError};
 
 use atomics::CasError;
 use store::{Error, KeyResponse};
@@ -15,14 +15,14 @@ use store::{Error, KeyResponse};
 /// cannot make the host hoard values.
 #[allow(unreachable_pub, reason = "the generated bindings export it again")]
 pub struct Cas {
-    store: SqliteStore,
+    store: Store,
     key: String,
     seen: Option<Fingerprint>,
 }
 
 impl Cas {
-    fn read(store: SqliteStore, key: String) -> Result<Self, StoreError> {
-        let seen = store.get(&key)?.as_deref().map(Fingerprint::of);
+    async fn read(store: Store, key: String) -> Result<Self, StoreError> {
+        let seen = store.get(&key).await?.as_deref().map(Fingerprint::of);
         Ok(Self { store, key, seen })
     }
 }
@@ -37,7 +37,7 @@ impl store::Host for KeyValueView<'_> {
     async fn open(
         &mut self,
         identifier: String,
-    ) -> wasmtime::Result<Result<Resource<SqliteStore>, Error>> {
+    ) -> wasmtime::Result<Result<Resource<Store>, Error>> {
         Ok(
             KeyValueView::open(self, &identifier)?.map_err(|error| match error {
                 OpenError::NotGranted => Error::AccessDenied,
@@ -50,15 +50,20 @@ impl store::Host for KeyValueView<'_> {
 impl store::HostBucket for KeyValueView<'_> {
     async fn get(
         &mut self,
-        bucket: Resource<SqliteStore>,
+        bucket: Resource<Store>,
         key: String,
     ) -> wasmtime::Result<Result<Option<Vec<u8>>, Error>> {
-        Ok(self.table.get(&bucket)?.get(&key).map_err(Error::from))
+        Ok(self
+            .table
+            .get(&bucket)?
+            .get(&key)
+            .await
+            .map_err(Error::from))
     }
 
     async fn set(
         &mut self,
-        bucket: Resource<SqliteStore>,
+        bucket: Resource<Store>,
         key: String,
         value: Vec<u8>,
     ) -> wasmtime::Result<Result<(), Error>> {
@@ -72,7 +77,7 @@ impl store::HostBucket for KeyValueView<'_> {
 
     async fn delete(
         &mut self,
-        bucket: Resource<SqliteStore>,
+        bucket: Resource<Store>,
         key: String,
     ) -> wasmtime::Result<Result<(), Error>> {
         Ok(self
@@ -85,15 +90,20 @@ impl store::HostBucket for KeyValueView<'_> {
 
     async fn exists(
         &mut self,
-        bucket: Resource<SqliteStore>,
+        bucket: Resource<Store>,
         key: String,
     ) -> wasmtime::Result<Result<bool, Error>> {
-        Ok(self.table.get(&bucket)?.exists(&key).map_err(Error::from))
+        Ok(self
+            .table
+            .get(&bucket)?
+            .exists(&key)
+            .await
+            .map_err(Error::from))
     }
 
     async fn list_keys(
         &mut self,
-        bucket: Resource<SqliteStore>,
+        bucket: Resource<Store>,
         cursor: Option<String>,
     ) -> wasmtime::Result<Result<KeyResponse, Error>> {
         let page = self.table.get(&bucket)?.keys_after(cursor).await;
@@ -102,7 +112,7 @@ impl store::HostBucket for KeyValueView<'_> {
             .map_err(Error::from))
     }
 
-    async fn drop(&mut self, bucket: Resource<SqliteStore>) -> wasmtime::Result<()> {
+    async fn drop(&mut self, bucket: Resource<Store>) -> wasmtime::Result<()> {
         self.close(bucket)
     }
 }
@@ -110,7 +120,7 @@ impl store::HostBucket for KeyValueView<'_> {
 impl atomics::Host for KeyValueView<'_> {
     async fn increment(
         &mut self,
-        bucket: Resource<SqliteStore>,
+        bucket: Resource<Store>,
         key: String,
         delta: i64,
     ) -> wasmtime::Result<Result<i64, Error>> {
@@ -131,7 +141,7 @@ impl atomics::Host for KeyValueView<'_> {
         *self.open -= 1;
         let retry = match store.compare_and_swap(key.clone(), seen, value).await {
             Ok(true) => return Ok(Ok(())),
-            Ok(false) => Cas::read(store, key),
+            Ok(false) => Cas::read(store, key).await,
             Err(error) => Err(error),
         };
         Ok(Err(match retry {
@@ -147,13 +157,13 @@ impl atomics::Host for KeyValueView<'_> {
 impl atomics::HostCas for KeyValueView<'_> {
     async fn new(
         &mut self,
-        bucket: Resource<SqliteStore>,
+        bucket: Resource<Store>,
         key: String,
     ) -> wasmtime::Result<Result<Resource<Cas>, Error>> {
         if *self.open >= MAX_OPEN_STORES {
             return Ok(Err(Error::Other("too many open handles".to_owned())));
         }
-        match Cas::read(self.table.get(&bucket)?.clone(), key) {
+        match Cas::read(self.table.get(&bucket)?.clone(), key).await {
             Ok(cas) => {
                 *self.open += 1;
                 Ok(Ok(self.table.push(cas)?))
@@ -167,7 +177,7 @@ impl atomics::HostCas for KeyValueView<'_> {
         cas: Resource<Cas>,
     ) -> wasmtime::Result<Result<Option<Vec<u8>>, Error>> {
         let cas = self.table.get_mut(&cas)?;
-        match cas.store.get(&cas.key) {
+        match cas.store.get(&cas.key).await {
             Ok(value) => {
                 cas.seen = value.as_deref().map(Fingerprint::of);
                 Ok(Ok(value))
@@ -186,7 +196,7 @@ impl atomics::HostCas for KeyValueView<'_> {
 impl batch::Host for KeyValueView<'_> {
     async fn get_many(
         &mut self,
-        bucket: Resource<SqliteStore>,
+        bucket: Resource<Store>,
         keys: Vec<String>,
     ) -> wasmtime::Result<Result<Vec<(String, Option<Vec<u8>>)>, Error>> {
         Ok(self
@@ -199,7 +209,7 @@ impl batch::Host for KeyValueView<'_> {
 
     async fn set_many(
         &mut self,
-        bucket: Resource<SqliteStore>,
+        bucket: Resource<Store>,
         pairs: Vec<(String, Vec<u8>)>,
     ) -> wasmtime::Result<Result<(), Error>> {
         Ok(self
@@ -212,7 +222,7 @@ impl batch::Host for KeyValueView<'_> {
 
     async fn delete_many(
         &mut self,
-        bucket: Resource<SqliteStore>,
+        bucket: Resource<Store>,
         keys: Vec<String>,
     ) -> wasmtime::Result<Result<(), Error>> {
         Ok(self

@@ -16,6 +16,7 @@ use wasmtime::{PoolConcurrencyLimitError, Store, Trap};
 use wasmtime_wasi_http::p2::bindings::ProxyPre;
 
 use crate::app::{App, Component};
+use crate::backends::{Backends, Dependencies};
 use crate::capabilities::{self, Grants, HttpClient, MemoryBudget, Sandbox};
 use crate::engine::{CHAIN_SANDBOXES, Engine, EngineError, HTTP_SANDBOXES};
 use crate::http::router::{RouteMatch, Router};
@@ -133,6 +134,8 @@ pub struct InvokerOptions {
     pub cache_dir: Option<PathBuf>,
     /// How long a request may take, response body included.
     pub http_deadline: Duration,
+    /// The servers that components may lean on.
+    pub backends: Backends,
 }
 
 /// Every component of the application, ready to run.
@@ -141,6 +144,7 @@ pub struct Invoker {
     components: BTreeMap<ComponentId, Loaded>,
     router: Router,
     http_client: HttpClient,
+    backends: Backends,
     requests: TaskTracker,
     permits: Arc<Semaphore>,
     chain_permits: Arc<Semaphore>,
@@ -170,6 +174,7 @@ impl Invoker {
             components,
             router: app.router,
             http_client: HttpClient::new(),
+            backends: options.backends,
             requests: TaskTracker::new(),
             permits: Arc::new(Semaphore::new(HTTP_SANDBOXES as usize)),
             chain_permits: Arc::new(Semaphore::new(CHAIN_SANDBOXES as usize)),
@@ -245,6 +250,17 @@ impl Invoker {
     /// The client for outbound requests.
     pub fn http_client(&self) -> &HttpClient {
         &self.http_client
+    }
+
+    /// The servers that components lean on.
+    pub fn backends(&self) -> &Backends {
+        &self.backends
+    }
+
+    /// The servers that component `id` needs for its work.
+    pub fn dependencies(&self, id: &ComponentId) -> Option<&Dependencies> {
+        let loaded = self.components.get(id)?;
+        Some(&loaded.grants.dependencies)
     }
 
     /// Bytes of linear memory for one sandbox.
@@ -378,6 +394,7 @@ impl Loaded {
             queue: exported(&pre, QUEUE_EXPORT, SpinSqsPre::new),
             meter: Meter::new(metrics, &spec.id),
             grants: Arc::new(Grants {
+                dependencies: Dependencies::new(stores.backends(&spec.stores)),
                 stores: stores.granted(&spec.stores),
                 component: spec,
             }),

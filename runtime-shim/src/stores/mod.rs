@@ -1,29 +1,186 @@
 //! Key-value backends and which label each stands behind. Components never see
 //! this module: `capabilities` checks grants first.
 
+mod dynamo;
+mod limits;
+mod redis;
 mod sqlite;
+mod tally;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::Duration;
 
-pub use sqlite::{Fingerprint, Found, SqliteDatabase, SqliteStore};
+use sha2::{Digest, Sha256};
 
+pub use dynamo::{DynamoConfig, DynamoStore};
+pub use limits::{DEFAULT_MAX_VALUE, Limits, MAX_MAX_VALUE};
+use limits::{MAX_RESULT_BYTES, WAITING_KIB, kib};
+pub use redis::RedisStore;
+pub use sqlite::{SqliteDatabase, SqliteStore};
+
+use crate::aws::AwsSettings;
+use crate::backends::{Backend, Backends, TooManyBackends, Unavailable};
 use crate::names::StoreLabel;
+use crate::redis_server::RedisServer;
+
+/// Stands for a value where only sameness matters.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Fingerprint([u8; 32]);
+
+impl Fingerprint {
+    /// The SHA-256 of `value`.
+    pub fn of(value: &[u8]) -> Self {
+        Self(Sha256::digest(value).into())
+    }
+}
+
+/// A key that was asked for, with its value.
+pub type Found = (String, Option<Vec<u8>>);
+
+/// The key-value store behind a label. Every backend answers alike; what one
+/// cannot hold it refuses by a [`StoreError`].
+#[derive(Clone)]
+pub enum Store {
+    /// Embedded.
+    Sqlite(SqliteStore),
+    /// A Redis database.
+    Redis(RedisStore),
+    /// A DynamoDB table.
+    Dynamo(DynamoStore),
+}
+
+/// Calls the same method of whichever store it is.
+macro_rules! each {
+    ($store:expr, $method:ident($($argument:expr),*)) => {
+        match $store {
+            Store::Sqlite(store) => store.$method($($argument),*).await,
+            Store::Redis(store) => store.$method($($argument),*).await,
+            Store::Dynamo(store) => store.$method($($argument),*).await,
+        }
+    };
+}
+
+impl Store {
+    /// The value of `key`.
+    pub async fn get(&self, key: &str) -> Result<Option<Vec<u8>>, StoreError> {
+        match self {
+            Self::Sqlite(store) => store.get(key),
+            Self::Redis(store) => store.get(key).await,
+            Self::Dynamo(store) => store.get(key).await,
+        }
+    }
+
+    /// Whether `key` has a value.
+    pub async fn exists(&self, key: &str) -> Result<bool, StoreError> {
+        match self {
+            Self::Sqlite(store) => store.exists(key),
+            Self::Redis(store) => store.exists(key).await,
+            Self::Dynamo(store) => store.exists(key).await,
+        }
+    }
+
+    /// Every key. Fails rather than hand over more than 128 MiB.
+    pub async fn keys(&self) -> Result<Vec<String>, StoreError> {
+        each!(self, keys())
+    }
+
+    /// A page of keys after `cursor`, and the cursor of the next page.
+    pub async fn keys_after(
+        &self,
+        cursor: Option<String>,
+    ) -> Result<(Vec<String>, Option<String>), StoreError> {
+        each!(self, keys_after(cursor))
+    }
+
+    /// The values of `keys`, in their order.
+    pub async fn get_many(&self, keys: Vec<String>) -> Result<Vec<Found>, StoreError> {
+        each!(self, get_many(keys))
+    }
+
+    /// Stores `value` under `key`.
+    pub async fn set(&self, key: String, value: Vec<u8>) -> Result<(), StoreError> {
+        each!(self, set(key, value))
+    }
+
+    /// Stores all the pairs.
+    pub async fn set_many(&self, pairs: Vec<(String, Vec<u8>)>) -> Result<(), StoreError> {
+        each!(self, set_many(pairs))
+    }
+
+    /// Removes `key`, if it is there.
+    pub async fn delete(&self, key: String) -> Result<(), StoreError> {
+        each!(self, delete(key))
+    }
+
+    /// Removes all the keys.
+    pub async fn delete_many(&self, keys: Vec<String>) -> Result<(), StoreError> {
+        each!(self, delete_many(keys))
+    }
+
+    /// Adds `delta` to the counter under `key` (0 where there is none) and
+    /// returns its new value. It is never applied twice; after an error that
+    /// leaves it open whether it was applied, it is not tried again.
+    pub async fn increment(&self, key: String, delta: i64) -> Result<i64, StoreError> {
+        each!(self, increment(key, delta))
+    }
+
+    /// Stores `value` under `key` if its value is still `expected`; tells
+    /// whether it did.
+    pub async fn compare_and_swap(
+        &self,
+        key: String,
+        expected: Option<Fingerprint>,
+        value: Vec<u8>,
+    ) -> Result<bool, StoreError> {
+        each!(self, compare_and_swap(key, expected, value))
+    }
+
+    /// The server behind it, where there is one.
+    fn backend(&self) -> Option<Arc<Backend>> {
+        match self {
+            Self::Sqlite(_) => None,
+            Self::Redis(store) => Some(Arc::clone(store.backend())),
+            Self::Dynamo(store) => Some(Arc::clone(store.backend())),
+        }
+    }
+}
 
 /// What can go wrong between the host and a store.
 #[derive(Clone, Debug, thiserror::Error)]
 pub enum StoreError {
+    /// The server is known to be down: it was not asked.
+    #[error(transparent)]
+    Down(#[from] Unavailable),
+    /// No answer in time.
+    #[error("{backend} did not answer within {} s: it may do what was asked, or not", limit.as_secs())]
+    TimedOut {
+        /// The server.
+        backend: Arc<str>,
+        /// How long it was waited for.
+        limit: Duration,
+    },
+    /// The server was not reached, or broke off.
+    #[error("the store cannot be used at present: {0}")]
+    Broken(String),
+    /// The server asks for patience, again and again.
+    #[error("the store is throttling: its capacity is used up")]
+    Throttled,
+    /// Others changed the counter at every try.
+    #[error("the counter `{key}` is changed by too many at the same time")]
+    Contended {
+        /// The key.
+        key: String,
+    },
     /// The database said no.
     #[error("{0}")]
     Database(String),
     /// The value under the key is not one that `increment` wrote.
-    #[error("the value of key `{key}` is not a counter: it has {len} bytes, a counter has 8")]
+    #[error("the value of key `{key}` is not a counter")]
     NotACounter {
         /// The key.
         key: String,
-        /// Bytes found there.
-        len: usize,
     },
     /// The counter is at the end of its range.
     #[error("adding {delta} to the counter `{key}` leaves the range of a signed 64-bit number")]
@@ -33,8 +190,16 @@ pub enum StoreError {
         /// What was to be added.
         delta: i64,
     },
+    /// A key that the store does not take.
+    #[error("the key has {bytes} bytes, this store takes 1 to {limit}")]
+    Key {
+        /// Its size.
+        bytes: usize,
+        /// The most allowed.
+        limit: usize,
+    },
     /// More than the store takes.
-    #[error("the value has {bytes} bytes, allowed are {limit}")]
+    #[error("the value has {bytes} bytes, this store takes {limit}")]
     ValueTooLarge {
         /// Its size.
         bytes: usize,
@@ -50,6 +215,33 @@ pub enum StoreError {
     /// The store was closed while the operation waited.
     #[error("the store is shutting down")]
     Closed,
+}
+
+impl StoreError {
+    fn too_large() -> Self {
+        Self::TooLarge {
+            limit: MAX_RESULT_BYTES,
+        }
+    }
+}
+
+/// Pauses before the further tries of what may be done any number of times.
+const RETRY_PAUSES: [Duration; 2] = [Duration::from_millis(20), Duration::from_millis(200)];
+
+/// Tries `call` again, with jitter, when the connection broke.
+async fn idempotent<T, F>(call: impl Fn() -> F) -> Result<T, StoreError>
+where
+    F: Future<Output = Result<T, StoreError>>,
+{
+    for pause in RETRY_PAUSES {
+        match call().await {
+            Err(StoreError::Broken(_)) => {
+                tokio::time::sleep(pause.mul_f64(0.5 + fastrand::f64() / 2.0)).await;
+            }
+            answer => return answer,
+        }
+    }
+    call().await
 }
 
 impl From<rusqlite::Error> for StoreError {
@@ -72,7 +264,7 @@ pub enum OpenStoresError {
         /// The label.
         label: StoreLabel,
     },
-    /// The backend did not open.
+    /// The embedded file did not open.
     #[error("cannot open key-value store `{label}` at `{}`: {source}", path.display())]
     Open {
         /// The label.
@@ -81,6 +273,14 @@ pub enum OpenStoresError {
         path: PathBuf,
         /// What the database said.
         source: StoreError,
+    },
+    /// More servers than are watched.
+    #[error("key-value store `{label}`: {source}")]
+    Backends {
+        /// The label.
+        label: StoreLabel,
+        /// The limit.
+        source: TooManyBackends,
     },
 }
 
@@ -93,37 +293,68 @@ pub fn embedded_path(state_dir: &Path, label: &StoreLabel) -> PathBuf {
     }
 }
 
+/// What stands behind a label.
+pub enum StoreConfig {
+    /// An embedded SQLite file.
+    Sqlite(PathBuf),
+    /// A Redis database.
+    Redis(RedisServer),
+    /// A DynamoDB table.
+    Dynamo(DynamoConfig),
+}
+
 /// Every store of the application, by label.
 #[derive(Clone, Default)]
 pub struct Stores {
-    by_label: BTreeMap<StoreLabel, SqliteStore>,
+    by_label: BTreeMap<StoreLabel, Store>,
 }
 
 impl Stores {
-    /// Opens the store of each label; labels may share a file.
-    pub fn open(files: BTreeMap<StoreLabel, PathBuf>) -> Result<Self, OpenStoresError> {
-        let mut databases: BTreeMap<PathBuf, Arc<SqliteDatabase>> = BTreeMap::new();
+    /// Opens the store of each label. Files are opened, and may be shared;
+    /// servers need not be there yet: `backends` watches them.
+    pub async fn open(
+        configs: BTreeMap<StoreLabel, StoreConfig>,
+        aws: &AwsSettings,
+        backends: &Backends,
+        limits: Limits,
+    ) -> Result<Self, OpenStoresError> {
+        let mut files = SqliteFiles::default();
+        let mut servers: Vec<(RedisServer, RedisStore)> = Vec::new();
         let mut by_label = BTreeMap::new();
-        for (label, path) in files {
-            let database = if let Some(database) = databases.get(&path) {
-                Arc::clone(database)
-            } else {
-                let opened =
-                    SqliteDatabase::open(&path).map_err(|source| OpenStoresError::Open {
-                        label: label.clone(),
-                        path: path.clone(),
-                        source,
-                    })?;
-                Arc::clone(databases.entry(path).or_insert(Arc::new(opened)))
+        for (label, config) in configs {
+            let too_many = |source| OpenStoresError::Backends {
+                label: label.clone(),
+                source,
             };
-            let store = SqliteStore::new(database, label.as_str());
+            let store = match config {
+                StoreConfig::Sqlite(path) => {
+                    let database = files.open(&label, path)?;
+                    Store::Sqlite(SqliteStore::new(database, label.as_str(), limits))
+                }
+                StoreConfig::Redis(server) => {
+                    // Labels on one server share its connection.
+                    let known = servers.iter().find(|(known, _)| *known == server);
+                    let store = match known {
+                        Some((_, store)) => RedisStore::clone(store),
+                        None => {
+                            RedisStore::new(server.clone(), backends, limits).map_err(too_many)?
+                        }
+                    };
+                    servers.push((server, store.clone()));
+                    Store::Redis(store)
+                }
+                StoreConfig::Dynamo(config) => {
+                    let store = DynamoStore::new(config, aws, backends, limits).await;
+                    Store::Dynamo(store.map_err(too_many)?)
+                }
+            };
             by_label.insert(label, store);
         }
         Ok(Self { by_label })
     }
 
     /// The stores behind `labels`.
-    pub fn granted(&self, labels: &BTreeSet<StoreLabel>) -> BTreeMap<StoreLabel, SqliteStore> {
+    pub fn granted(&self, labels: &BTreeSet<StoreLabel>) -> BTreeMap<StoreLabel, Store> {
         let open = self
             .by_label
             .iter()
@@ -132,14 +363,45 @@ impl Stores {
             .collect()
     }
 
-    /// Asks every store for a key, and tells which labels did not answer.
+    /// The servers behind `labels`.
+    pub fn backends(&self, labels: &BTreeSet<StoreLabel>) -> Vec<Arc<Backend>> {
+        let open = self.granted(labels);
+        open.values().filter_map(Store::backend).collect()
+    }
+
+    /// Asks every embedded store for a key, and tells which labels did not
+    /// answer. Servers are watched instead.
     pub fn failing(&self) -> Vec<(StoreLabel, StoreError)> {
         let mut failing = Vec::new();
         for (label, store) in &self.by_label {
-            if let Err(error) = store.exists("gristmill-ready") {
+            if let Store::Sqlite(store) = store
+                && let Err(error) = store.exists("gristmill-ready")
+            {
                 failing.push((label.clone(), error));
             }
         }
         failing
+    }
+}
+
+/// The SQLite files that are open.
+#[derive(Default)]
+struct SqliteFiles(BTreeMap<PathBuf, Arc<SqliteDatabase>>);
+
+impl SqliteFiles {
+    fn open(
+        &mut self,
+        label: &StoreLabel,
+        path: PathBuf,
+    ) -> Result<Arc<SqliteDatabase>, OpenStoresError> {
+        if let Some(database) = self.0.get(&path) {
+            return Ok(Arc::clone(database));
+        }
+        let opened = SqliteDatabase::open(&path).map_err(|source| OpenStoresError::Open {
+            label: label.clone(),
+            path: path.clone(),
+            source,
+        })?;
+        Ok(Arc::clone(self.0.entry(path).or_insert(Arc::new(opened))))
     }
 }

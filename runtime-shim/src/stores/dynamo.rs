@@ -1,0 +1,592 @@
+//! Key-value on one DynamoDB table, laid out as Spin does it: partition key
+//! `PK`, value `VAL`, counters as decimal text. `VER` changes with every write,
+//! so that Spin's compare-and-swap, which looks at it alone, notices ours.
+//!
+//! Conditions compare values rather than versions: they hold also against
+//! writers that leave `VER` alone.
+
+use std::collections::{BTreeMap, HashMap};
+use std::pin::Pin;
+use std::sync::Arc;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use aws_sdk_dynamodb::Client;
+use aws_sdk_dynamodb::config::retry::RetryConfig;
+use aws_sdk_dynamodb::error::{ProvideErrorMetadata, SdkError};
+use aws_sdk_dynamodb::operation::update_item::UpdateItemError;
+use aws_sdk_dynamodb::primitives::Blob;
+use aws_sdk_dynamodb::types::{
+    AttributeValue, DeleteRequest, KeysAndAttributes, PutRequest, WriteRequest,
+};
+use tokio::sync::Semaphore;
+
+use super::limits::check_sum;
+use super::tally::Tally;
+use super::{Fingerprint, Found, Limits, MAX_RESULT_BYTES, StoreError, WAITING_KIB, kib};
+use crate::aws::{self, AwsSettings, Calling, Identity, explain};
+use crate::backends::{Backend, Backends, CallError, TooManyBackends};
+
+const KEY: &str = "PK";
+const VALUE: &str = "VAL";
+const VERSION: &str = "VER";
+
+/// One try of a call.
+const ATTEMPT_TIMEOUT: Duration = Duration::from_secs(3);
+/// A call with its retries, which the client makes with jittered pauses.
+const CALL_LIMIT: Duration = Duration::from_secs(8);
+const ATTEMPTS: u32 = 3;
+/// Service quotas: entries of one batch call.
+const MAX_GETS: usize = 100;
+const MAX_WRITES: usize = 25;
+/// Service quotas: bytes of an item (names and values) and of a key.
+const MAX_ITEM_BYTES: usize = 400 * 1024;
+const MAX_KEY_BYTES: usize = 2048;
+/// What an item has beside key and value: its attributes' names and a number.
+const ITEM_OVERHEAD: usize = KEY.len() + VALUE.len() + VERSION.len() + 21;
+/// How often what a batch left undone, or a counter that others changed at the
+/// same time, is tried again.
+const RETRIES: u32 = 12;
+const FIRST_PAUSE: Duration = Duration::from_millis(10);
+const LONGEST_PAUSE: Duration = Duration::from_millis(500);
+
+/// `type = "aws_dynamo"`
+pub struct DynamoConfig {
+    /// AWS' region.
+    pub region: String,
+    /// The table.
+    pub table: String,
+    /// Access key, secret key and session token, where they are given.
+    pub keys: Option<(String, String, Option<String>)>,
+    /// Whether reads see every write that was acknowledged before.
+    pub consistent_read: bool,
+}
+
+/// A store: one table.
+#[derive(Clone)]
+pub struct DynamoStore {
+    table: Arc<Table>,
+    backend: Arc<Backend>,
+    /// KiB of values that may be on their way to the service.
+    budget: Arc<Semaphore>,
+    tally: Arc<Tally>,
+    limits: Limits,
+}
+
+/// The table, without regard to whether it answers.
+struct Table {
+    /// Tries again what failed.
+    client: Client,
+    /// Tries once: for calls that would count twice.
+    once: Client,
+    name: String,
+    consistent_read: bool,
+}
+
+impl DynamoStore {
+    /// The store in the table of `config`, which need not answer yet.
+    pub async fn new(
+        config: DynamoConfig,
+        settings: &AwsSettings,
+        backends: &Backends,
+        limits: Limits,
+    ) -> Result<Self, TooManyBackends> {
+        let identity = match config.keys {
+            Some((access_key, secret_key, token)) => Identity::Keys {
+                access_key,
+                secret_key,
+                token,
+            },
+            None => Identity::Chain,
+        };
+        let calling = Calling {
+            region: Some(&config.region),
+            endpoint: settings.dynamodb_endpoint.as_deref(),
+            attempt_timeout: ATTEMPT_TIMEOUT,
+            max_attempts: ATTEMPTS,
+        };
+        let shared = aws::sdk_config(settings, identity, calling).await;
+        let once = aws_sdk_dynamodb::config::Builder::from(&shared)
+            .retry_config(RetryConfig::disabled())
+            .build();
+        let table = Arc::new(Table {
+            client: Client::new(&shared),
+            once: Client::from_conf(once),
+            name: config.table,
+            consistent_read: config.consistent_read,
+        });
+        let probed = Arc::clone(&table);
+        let name = format!("dynamodb table {} in {}", table.name, config.region);
+        let backend = backends.watch(name, move || {
+            let table = Arc::clone(&probed);
+            async move { table.probe().await }
+        })?;
+        backend.establish();
+        Ok(Self {
+            table,
+            backend,
+            budget: Arc::new(Semaphore::new(WAITING_KIB as usize)),
+            tally: Arc::default(),
+            limits,
+        })
+    }
+
+    pub(super) fn backend(&self) -> &Arc<Backend> {
+        &self.backend
+    }
+
+    /// The client's futures are large: they are boxed, so that those of the
+    /// other stores, which share an enum with them, stay small.
+    async fn call<T, E>(
+        &self,
+        call: Pin<Box<impl Future<Output = Result<T, SdkError<E>>>>>,
+    ) -> Result<T, StoreError>
+    where
+        E: ProvideErrorMetadata + std::error::Error + 'static,
+    {
+        let answer = self.backend.call(CALL_LIMIT, means_down, call).await;
+        answer.map_err(StoreError::from)
+    }
+
+    /// The value of `key`.
+    pub(super) async fn get(&self, key: &str) -> Result<Option<Vec<u8>>, StoreError> {
+        self.read(key, self.table.consistent_read).await
+    }
+
+    async fn read(&self, key: &str, consistent: bool) -> Result<Option<Vec<u8>>, StoreError> {
+        let key = checked(key)?;
+        let read = self.table.client.get_item().table_name(&self.table.name);
+        let read = read.consistent_read(consistent).key(KEY, text(key));
+        let answer = self
+            .call(Box::pin(read.projection_expression(VALUE).send()))
+            .await?;
+        Ok(answer.item.and_then(value_of))
+    }
+
+    /// Whether `key` has a value.
+    pub(super) async fn exists(&self, key: &str) -> Result<bool, StoreError> {
+        let key = checked(key)?;
+        let read = self.table.client.get_item().table_name(&self.table.name);
+        let read = read.consistent_read(self.table.consistent_read);
+        let read = read.key(KEY, text(key)).projection_expression(KEY);
+        Ok(self.call(Box::pin(read.send())).await?.item.is_some())
+    }
+
+    /// Every key: a scan of the table.
+    pub(super) async fn keys(&self) -> Result<Vec<String>, StoreError> {
+        let mut keys = Vec::new();
+        let mut size = 0;
+        let mut cursor = None;
+        loop {
+            let (page, next) = self.keys_after(cursor).await?;
+            size += page
+                .iter()
+                .map(|key| size_of::<String>() + key.len())
+                .sum::<usize>();
+            if size > MAX_RESULT_BYTES {
+                return Err(StoreError::too_large());
+            }
+            keys.extend(page);
+            match next {
+                Some(next) => cursor = Some(next),
+                None => return Ok(keys),
+            }
+        }
+    }
+
+    /// A page of keys after `cursor`, the last key of the page before.
+    pub(super) async fn keys_after(
+        &self,
+        cursor: Option<String>,
+    ) -> Result<(Vec<String>, Option<String>), StoreError> {
+        let start = cursor.map(|key| HashMap::from([(KEY.to_owned(), text(&key))]));
+        let scan = self.table.client.scan().table_name(&self.table.name);
+        let scan = scan
+            .projection_expression(KEY)
+            .set_exclusive_start_key(start);
+        let scan = scan.consistent_read(self.table.consistent_read);
+        let page = self.call(Box::pin(scan.send())).await?;
+        let keys = page.items.unwrap_or_default().into_iter();
+        let next = page.last_evaluated_key.and_then(key_of);
+        Ok((keys.filter_map(key_of).collect(), next))
+    }
+
+    /// The values of `keys`, in their order.
+    pub(super) async fn get_many(&self, keys: Vec<String>) -> Result<Vec<Found>, StoreError> {
+        let mut values: BTreeMap<&str, Option<Vec<u8>>> = BTreeMap::new();
+        for key in &keys {
+            values.insert(checked(key)?, None);
+        }
+        let distinct: Vec<&str> = values.keys().copied().collect();
+        let mut size = 0;
+        for chunk in distinct.chunks(MAX_GETS) {
+            for (key, value) in self.get_chunk(chunk).await? {
+                size += key.len() + value.len();
+                if size > MAX_RESULT_BYTES {
+                    return Err(StoreError::too_large());
+                }
+                if let Some(found) = values.get_mut(key.as_str()) {
+                    *found = Some(value);
+                }
+            }
+        }
+        // A key that was asked for twice is answered twice.
+        Ok(keys
+            .iter()
+            .map(|key| (key.clone(), values.get(key.as_str()).cloned().flatten()))
+            .collect())
+    }
+
+    async fn get_chunk(&self, keys: &[&str]) -> Result<Vec<(String, Vec<u8>)>, StoreError> {
+        let mut wanted = KeysAndAttributes::builder()
+            .projection_expression(format!("{KEY},{VALUE}"))
+            .consistent_read(self.table.consistent_read);
+        for key in keys {
+            wanted = wanted.keys(HashMap::from([(KEY.to_owned(), text(key))]));
+        }
+        let mut wanted = wanted.build().map_err(malformed)?;
+        let mut found = Vec::with_capacity(keys.len());
+        for attempt in 0..=RETRIES {
+            pause(attempt).await;
+            let call = self.table.client.batch_get_item();
+            let answer = self
+                .call(Box::pin(
+                    call.request_items(&self.table.name, wanted).send(),
+                ))
+                .await?;
+            let items = answer
+                .responses
+                .and_then(|mut of| of.remove(&self.table.name));
+            for mut item in items.unwrap_or_default() {
+                if let Some(AttributeValue::S(key)) = item.remove(KEY)
+                    && let Some(value) = value_of(item)
+                {
+                    found.push((key, value));
+                }
+            }
+            let left = answer
+                .unprocessed_keys
+                .and_then(|mut of| of.remove(&self.table.name));
+            match left {
+                Some(left) => wanted = left,
+                None => return Ok(found),
+            }
+        }
+        Err(StoreError::Throttled)
+    }
+
+    /// Stores `value` under `key`.
+    pub(super) async fn set(&self, key: String, value: Vec<u8>) -> Result<(), StoreError> {
+        let bytes = self.fits(&key, &value)?;
+        let _share = self.budget.acquire_many(kib(bytes)).await;
+        let put = self.table.client.put_item().table_name(&self.table.name);
+        let put = put.set_item(Some(item(key, value)));
+        self.call(Box::pin(put.send())).await?;
+        Ok(())
+    }
+
+    /// Stores the pairs, 25 at a time.
+    pub(super) async fn set_many(&self, pairs: Vec<(String, Vec<u8>)>) -> Result<(), StoreError> {
+        let mut bytes = 0;
+        for (key, value) in &pairs {
+            bytes += self.fits(key, value)?;
+        }
+        check_sum(bytes)?;
+        let _share = self.budget.acquire_many(kib(bytes)).await;
+        // The last value of a key wins; a batch must not name it twice.
+        let pairs: BTreeMap<String, Vec<u8>> = pairs.into_iter().collect();
+        let writes = pairs.into_iter().map(|(key, value)| {
+            let put = PutRequest::builder().set_item(Some(item(key, value)));
+            let put = put.build().map_err(malformed)?;
+            Ok(WriteRequest::builder().put_request(put).build())
+        });
+        self.write_all(writes.collect::<Result<_, StoreError>>()?)
+            .await
+    }
+
+    /// Removes `key`, if it is there.
+    pub(super) async fn delete(&self, key: String) -> Result<(), StoreError> {
+        let delete = self.table.client.delete_item().table_name(&self.table.name);
+        let delete = delete.key(KEY, text(checked(&key)?));
+        self.call(Box::pin(delete.send())).await?;
+        Ok(())
+    }
+
+    /// Removes the keys, 25 at a time.
+    pub(super) async fn delete_many(&self, mut keys: Vec<String>) -> Result<(), StoreError> {
+        keys.sort_unstable();
+        keys.dedup();
+        let writes = keys.iter().map(|key| {
+            let delete = DeleteRequest::builder().key(KEY, text(checked(key)?));
+            let delete = delete.build().map_err(malformed)?;
+            Ok(WriteRequest::builder().delete_request(delete).build())
+        });
+        self.write_all(writes.collect::<Result<_, StoreError>>()?)
+            .await
+    }
+
+    async fn write_all(&self, mut writes: Vec<WriteRequest>) -> Result<(), StoreError> {
+        let mut attempt = 0;
+        while !writes.is_empty() {
+            if attempt > RETRIES {
+                return Err(StoreError::Throttled);
+            }
+            pause(attempt).await;
+            let rest = writes.split_off(writes.len().min(MAX_WRITES));
+            let call = self.table.client.batch_write_item();
+            let answer = self
+                .call(Box::pin(
+                    call.request_items(&self.table.name, writes).send(),
+                ))
+                .await?;
+            let left = answer
+                .unprocessed_items
+                .and_then(|mut of| of.remove(&self.table.name));
+            writes = left.unwrap_or_default();
+            // Patience is for what the service keeps putting off.
+            attempt = if writes.is_empty() { 0 } else { attempt + 1 };
+            writes.extend(rest);
+        }
+        Ok(())
+    }
+
+    /// Adds `delta` to the counter under `key` and returns its new value.
+    /// Callers in this process that count under one key at the same time are
+    /// served by one write.
+    pub(super) async fn increment(&self, key: String, delta: i64) -> Result<i64, StoreError> {
+        checked(&key)?;
+        let store = self.clone();
+        let add = move |key: String, deltas: Vec<i64>| {
+            let store = store.clone();
+            async move { store.add_all(&key, &deltas).await }
+        };
+        self.tally.add(key, delta, add).await
+    }
+
+    /// The counter after each of `deltas`; those that would leave its range
+    /// fail and change nothing.
+    async fn add_all(
+        &self,
+        key: &str,
+        deltas: &[i64],
+    ) -> Result<Vec<Result<i64, StoreError>>, StoreError> {
+        for attempt in 0..=RETRIES {
+            pause(attempt).await;
+            let before = self.read(key, true).await?;
+            let mut count = match &before {
+                None => 0,
+                Some(bytes) => counter(bytes).ok_or_else(|| StoreError::NotACounter {
+                    key: key.to_owned(),
+                })?,
+            };
+            let counts = deltas.iter().map(|delta| match count.checked_add(*delta) {
+                Some(sum) => {
+                    count = sum;
+                    Ok(sum)
+                }
+                None => Err(StoreError::Overflow {
+                    key: key.to_owned(),
+                    delta: *delta,
+                }),
+            });
+            let counts: Vec<_> = counts.collect();
+            if self
+                .replace(key, before, count.to_string().into_bytes())
+                .await?
+            {
+                return Ok(counts);
+            }
+        }
+        Err(StoreError::Contended {
+            key: key.to_owned(),
+        })
+    }
+
+    /// Stores `value` under `key` if its value is still `expected`.
+    pub(super) async fn compare_and_swap(
+        &self,
+        key: String,
+        expected: Option<Fingerprint>,
+        value: Vec<u8>,
+    ) -> Result<bool, StoreError> {
+        let bytes = self.fits(&key, &value)?;
+        let current = self.read(&key, true).await?;
+        if current.as_deref().map(Fingerprint::of) != expected {
+            return Ok(false);
+        }
+        let _share = self.budget.acquire_many(kib(bytes)).await;
+        self.replace(&key, current, value).await
+    }
+
+    /// Puts `new` in the place of `old`, and tells whether `old` was still
+    /// there. Never tried again by itself: a second try would find the first.
+    async fn replace(
+        &self,
+        key: &str,
+        old: Option<Vec<u8>>,
+        new: Vec<u8>,
+    ) -> Result<bool, StoreError> {
+        let update = self.table.once.update_item().table_name(&self.table.name);
+        let update = update
+            .key(KEY, text(key))
+            .update_expression("SET #value = :new ADD #version :one")
+            .expression_attribute_names("#value", VALUE)
+            .expression_attribute_names("#version", VERSION)
+            .expression_attribute_values(":new", binary(new))
+            .expression_attribute_values(":one", AttributeValue::N("1".to_owned()));
+        let update = match old {
+            None => update.condition_expression("attribute_not_exists(#value)"),
+            Some(old) => update
+                .condition_expression("#value = :old")
+                .expression_attribute_values(":old", binary(old)),
+        };
+        for attempt in 0..=RETRIES {
+            pause(attempt).await;
+            let answer = self
+                .backend
+                .call(CALL_LIMIT, means_down, Box::pin(update.clone().send()))
+                .await;
+            match answer {
+                Ok(_) => return Ok(true),
+                Err(CallError::Failed(error)) if lost_the_race(&error) => return Ok(false),
+                // The service did nothing: this may be tried again.
+                Err(CallError::Failed(error)) if is_throttling(&error) => {}
+                Err(error) => return Err(error.into()),
+            }
+        }
+        Err(StoreError::Throttled)
+    }
+
+    fn fits(&self, key: &str, value: &[u8]) -> Result<usize, StoreError> {
+        let limit = MAX_ITEM_BYTES - ITEM_OVERHEAD - checked(key)?.len();
+        let limits = Limits {
+            max_value: limit.min(self.limits.max_value),
+        };
+        limits.check(value)
+    }
+}
+
+impl Table {
+    /// Reads an item as every grant for this store allows it.
+    async fn probe(&self) -> Result<(), String> {
+        let read = self.once.get_item().table_name(&self.name);
+        let read = read.key(KEY, text("gristmill-ready")).send().await;
+        read.map(|_| ()).map_err(|error| explain(&error))
+    }
+}
+
+/// Whether the service, rather than the call, is the problem.
+fn means_down<E: ProvideErrorMetadata>(error: &SdkError<E>) -> bool {
+    match error {
+        SdkError::ServiceError(answer) => {
+            answer.raw().status().is_server_error()
+                || matches!(
+                    answer.err().code(),
+                    Some(
+                        "ResourceNotFoundException"
+                            | "UnrecognizedClientException"
+                            | "ExpiredTokenException"
+                            | "AccessDeniedException"
+                    )
+                )
+        }
+        SdkError::ConstructionFailure(_) => false,
+        _ => true,
+    }
+}
+
+fn lost_the_race(error: &SdkError<UpdateItemError>) -> bool {
+    error
+        .as_service_error()
+        .is_some_and(UpdateItemError::is_conditional_check_failed_exception)
+}
+
+fn is_throttling<E: ProvideErrorMetadata>(error: &SdkError<E>) -> bool {
+    let code = error
+        .as_service_error()
+        .and_then(ProvideErrorMetadata::code);
+    matches!(
+        code,
+        Some(
+            "ProvisionedThroughputExceededException"
+                | "ThrottlingException"
+                | "RequestLimitExceeded"
+        )
+    )
+}
+
+impl<E> From<CallError<SdkError<E>>> for StoreError
+where
+    E: ProvideErrorMetadata + std::error::Error + 'static,
+{
+    fn from(error: CallError<SdkError<E>>) -> Self {
+        match error {
+            CallError::Down(unavailable) => Self::Down(unavailable),
+            CallError::TimedOut { backend, limit } => Self::TimedOut { backend, limit },
+            CallError::Failed(error) if is_throttling(&error) => Self::Throttled,
+            CallError::Failed(error) if means_down(&error) => Self::Broken(explain(&error)),
+            CallError::Failed(error) => Self::Database(explain(&error)),
+        }
+    }
+}
+
+#[allow(clippy::needless_pass_by_value, reason = "for `map_err`")]
+fn malformed(error: aws_sdk_dynamodb::error::BuildError) -> StoreError {
+    StoreError::Database(error.to_string())
+}
+
+/// A jittered pause before every attempt but the first.
+async fn pause(attempt: u32) {
+    if attempt > 0 {
+        let longest = (FIRST_PAUSE * 2_u32.pow(attempt - 1)).min(LONGEST_PAUSE);
+        tokio::time::sleep(longest.mul_f64(fastrand::f64())).await;
+    }
+}
+
+fn checked(key: &str) -> Result<&str, StoreError> {
+    if (1..=MAX_KEY_BYTES).contains(&key.len()) {
+        return Ok(key);
+    }
+    Err(StoreError::Key {
+        bytes: key.len(),
+        limit: MAX_KEY_BYTES,
+    })
+}
+
+fn text(value: &str) -> AttributeValue {
+    AttributeValue::S(value.to_owned())
+}
+
+fn binary(value: Vec<u8>) -> AttributeValue {
+    AttributeValue::B(Blob::new(value))
+}
+
+/// A whole new item. Its version is the time in nanoseconds: later than that of
+/// any item that it takes the place of, also one that was deleted meanwhile.
+fn item(key: String, value: Vec<u8>) -> HashMap<String, AttributeValue> {
+    let now = SystemTime::now().duration_since(UNIX_EPOCH);
+    let version = now.map_or(0, |now| now.as_nanos()).to_string();
+    HashMap::from([
+        (KEY.to_owned(), AttributeValue::S(key)),
+        (VALUE.to_owned(), binary(value)),
+        (VERSION.to_owned(), AttributeValue::N(version)),
+    ])
+}
+
+fn key_of(mut item: HashMap<String, AttributeValue>) -> Option<String> {
+    match item.remove(KEY) {
+        Some(AttributeValue::S(key)) => Some(key),
+        _ => None,
+    }
+}
+
+fn value_of(mut item: HashMap<String, AttributeValue>) -> Option<Vec<u8>> {
+    match item.remove(VALUE) {
+        Some(AttributeValue::B(value)) => Some(value.into_inner()),
+        _ => None,
+    }
+}
+
+/// Spin: decimal text.
+fn counter(bytes: &[u8]) -> Option<i64> {
+    std::str::from_utf8(bytes).ok()?.parse().ok()
+}

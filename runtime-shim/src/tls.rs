@@ -1,0 +1,24 @@
+//! Whom outgoing TLS connections trust: the authorities that the system knows
+//! (or that `SSL_CERT_FILE` names) and, so that an image without certificates
+//! works, Mozilla's list.
+
+use std::sync::Arc;
+
+use rustls::{ClientConfig, RootCertStore};
+
+/// The settings for a client.
+pub fn client_config() -> ClientConfig {
+    let mut roots = RootCertStore {
+        roots: webpki_roots::TLS_SERVER_ROOTS.to_vec(),
+    };
+    let native = rustls_native_certs::load_native_certs();
+    for error in &native.errors {
+        tracing::warn!("cannot read the system's certificates: {error}");
+    }
+    roots.add_parsable_certificates(native.certs);
+    ClientConfig::builder_with_provider(Arc::new(rustls::crypto::ring::default_provider()))
+        .with_safe_default_protocol_versions()
+        .unwrap_or_else(|error| unreachable!("ring has the default versions: {error}"))
+        .with_root_certificates(roots)
+        .with_no_client_auth()
+}
