@@ -8,6 +8,8 @@
     reason = "each test file uses a part, and a failing one shows the log"
 )]
 
+pub mod servers;
+
 use std::io::{BufRead, BufReader, Read};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Output, Stdio};
