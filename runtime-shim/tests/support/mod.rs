@@ -91,7 +91,20 @@ impl App {
 
     /// Starts it with further flags and environment variables.
     pub fn start_with(manifest: &str, args: &[&str], env: &[(&str, &str)]) -> Self {
+        Self::start_in(&[], manifest, args, env)
+    }
+
+    /// Starts it in a folder with further files.
+    pub fn start_in(
+        files: &[(&str, &str)],
+        manifest: &str,
+        args: &[&str],
+        env: &[(&str, &str)],
+    ) -> Self {
         let dir = tempfile::tempdir().unwrap();
+        for (name, content) in files {
+            std::fs::write(dir.path().join(name), content).unwrap();
+        }
         std::fs::write(dir.path().join("spin.toml"), manifest).unwrap();
         let mut app = Self {
             dir: Arc::new(dir),
