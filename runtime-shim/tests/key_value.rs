@@ -9,7 +9,7 @@ use std::thread;
 
 use serde_json::json;
 use support::servers::{DynamoLocal, Ministack, Redis};
-use support::{App, agent, get, wasm};
+use support::{App, get, tables, wasm};
 
 /// How many count, and swap, at the same time.
 const CONTENDERS: usize = 64;
@@ -190,7 +190,7 @@ fn ministack() {
 
 fn on_dynamodb(endpoint: impl AsRef<str>, table: &str) {
     let endpoint = endpoint.as_ref();
-    create_table(endpoint, table);
+    tables::create_table(endpoint, table);
     let config = format!(
         "[key_value_store.results]\ntype = \"aws_dynamo\"\nregion = \"eu-central-1\"\n\
          table = \"{table}\"\naccess_key = \"local\"\nsecret_key = \"local\"\nconsistent_read = true\n"
@@ -204,42 +204,11 @@ fn on_dynamodb(endpoint: impl AsRef<str>, table: &str) {
         "{refusal}"
     );
     assert_eq!(large(&app, 399 * 1024), (200, "true".to_owned()));
-    let item = dynamodb_call(
+    let item = tables::call(
         endpoint,
         "GetItem",
         &json!({"TableName": table, "Key": {"PK": {"S": "contended"}}}),
     );
     // Spin's layout: decimal text, here in base64.
     assert_eq!(item["Item"]["VAL"]["B"], "NjU=", "{item}");
-}
-
-fn create_table(endpoint: &str, table: &str) {
-    dynamodb_call(
-        endpoint,
-        "CreateTable",
-        &json!({
-            "TableName": table,
-            "AttributeDefinitions": [{"AttributeName": "PK", "AttributeType": "S"}],
-            "KeySchema": [{"AttributeName": "PK", "KeyType": "HASH"}],
-            "BillingMode": "PAY_PER_REQUEST",
-        }),
-    );
-}
-
-fn dynamodb_call(endpoint: &str, action: &str, body: &serde_json::Value) -> serde_json::Value {
-    let credential = "local/20260101/eu-central-1/dynamodb/aws4_request";
-    let response = agent()
-        .post(endpoint)
-        .header("content-type", "application/x-amz-json-1.0")
-        .header("x-amz-target", format!("DynamoDB_20120810.{action}"))
-        .header(
-            "authorization",
-            format!("AWS4-HMAC-SHA256 Credential={credential}, SignedHeaders=host, Signature=0"),
-        )
-        .send(body.to_string())
-        .unwrap();
-    let status = response.status();
-    let text = response.into_body().read_to_string().unwrap();
-    assert!(status.is_success(), "{action}: {status} {text}");
-    serde_json::from_str(&text).unwrap()
 }

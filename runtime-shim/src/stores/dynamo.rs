@@ -11,7 +11,6 @@ use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use aws_sdk_dynamodb::Client;
-use aws_sdk_dynamodb::config::retry::RetryConfig;
 use aws_sdk_dynamodb::error::{ProvideErrorMetadata, SdkError};
 use aws_sdk_dynamodb::operation::update_item::UpdateItemError;
 use aws_sdk_dynamodb::primitives::Blob;
@@ -22,7 +21,9 @@ use tokio::sync::Semaphore;
 
 use super::limits::check_sum;
 use super::tally::Tally;
-use super::{Fingerprint, Found, Limits, MAX_RESULT_BYTES, StoreError, WAITING_KIB, kib};
+use super::{
+    Fingerprint, Found, Limits, MAX_RESULT_BYTES, StoreError, WAITING_KIB, idempotent, kib,
+};
 use crate::aws::{self, AwsSettings, Calling, Identity, explain};
 use crate::backends::{Backend, Backends, CallError, TooManyBackends};
 
@@ -30,11 +31,8 @@ const KEY: &str = "PK";
 const VALUE: &str = "VAL";
 const VERSION: &str = "VER";
 
-/// One try of a call.
-const ATTEMPT_TIMEOUT: Duration = Duration::from_secs(3);
-/// A call with its retries, which the client makes with jittered pauses.
-const CALL_LIMIT: Duration = Duration::from_secs(8);
-const ATTEMPTS: u32 = 3;
+/// One call.
+const CALL_LIMIT: Duration = Duration::from_secs(3);
 /// Service quotas: entries of one batch call.
 const MAX_GETS: usize = 100;
 const MAX_WRITES: usize = 25;
@@ -74,10 +72,8 @@ pub struct DynamoStore {
 
 /// The table, without regard to whether it answers.
 struct Table {
-    /// Tries again what failed.
+    /// Tries once: only the caller knows what may be done twice.
     client: Client,
-    /// Tries once: for calls that would count twice.
-    once: Client,
     name: String,
     consistent_read: bool,
 }
@@ -101,16 +97,12 @@ impl DynamoStore {
         let calling = Calling {
             region: Some(&config.region),
             endpoint: settings.dynamodb_endpoint.as_deref(),
-            attempt_timeout: ATTEMPT_TIMEOUT,
-            max_attempts: ATTEMPTS,
+            attempt_timeout: CALL_LIMIT,
+            max_attempts: 1,
         };
         let shared = aws::sdk_config(settings, identity, calling).await;
-        let once = aws_sdk_dynamodb::config::Builder::from(&shared)
-            .retry_config(RetryConfig::disabled())
-            .build();
         let table = Arc::new(Table {
             client: Client::new(&shared),
-            once: Client::from_conf(once),
             name: config.table,
             consistent_read: config.consistent_read,
         });
@@ -134,17 +126,46 @@ impl DynamoStore {
         &self.backend
     }
 
-    /// The client's futures are large: they are boxed, so that those of the
-    /// other stores, which share an enum with them, stay small.
-    async fn call<T, E>(
-        &self,
-        call: Pin<Box<impl Future<Output = Result<T, SdkError<E>>>>>,
-    ) -> Result<T, StoreError>
+    /// Makes a call, which may be made any number of times, until it is
+    /// answered. The client's futures are large: they are boxed, so that those
+    /// of the other stores, which share an enum with them, stay small.
+    async fn ask<T, E, F>(&self, call: impl Fn() -> F) -> Result<T, StoreError>
     where
+        F: Future<Output = Result<T, SdkError<E>>>,
+        E: ProvideErrorMetadata + std::error::Error + 'static,
+    {
+        idempotent(|| self.once(Box::pin(call()))).await
+    }
+
+    async fn once<T, E, F>(&self, call: Pin<Box<F>>) -> Result<T, StoreError>
+    where
+        F: Future<Output = Result<T, SdkError<E>>>,
         E: ProvideErrorMetadata + std::error::Error + 'static,
     {
         let answer = self.backend.call(CALL_LIMIT, means_down, call).await;
-        answer.map_err(StoreError::from)
+        answer.map_err(|error| self.explain(error))
+    }
+
+    fn explain<E>(&self, error: CallError<SdkError<E>>) -> StoreError
+    where
+        E: ProvideErrorMetadata + std::error::Error + 'static,
+    {
+        let error = match error {
+            CallError::Down(unavailable) => return StoreError::Down(unavailable),
+            CallError::TimedOut { backend, limit } => {
+                return StoreError::TimedOut { backend, limit };
+            }
+            CallError::Failed(error) => error,
+        };
+        match &error {
+            SdkError::TimeoutError(_) => StoreError::TimedOut {
+                backend: self.backend.name().into(),
+                limit: CALL_LIMIT,
+            },
+            error if is_throttling(error) => StoreError::Throttled,
+            error if means_down(error) => StoreError::Broken(explain(error)),
+            error => StoreError::Database(explain(error)),
+        }
     }
 
     /// The value of `key`.
@@ -156,9 +177,8 @@ impl DynamoStore {
         let key = checked(key)?;
         let read = self.table.client.get_item().table_name(&self.table.name);
         let read = read.consistent_read(consistent).key(KEY, text(key));
-        let answer = self
-            .call(Box::pin(read.projection_expression(VALUE).send()))
-            .await?;
+        let read = read.projection_expression(VALUE);
+        let answer = self.ask(|| read.clone().send()).await?;
         Ok(answer.item.and_then(value_of))
     }
 
@@ -168,7 +188,7 @@ impl DynamoStore {
         let read = self.table.client.get_item().table_name(&self.table.name);
         let read = read.consistent_read(self.table.consistent_read);
         let read = read.key(KEY, text(key)).projection_expression(KEY);
-        Ok(self.call(Box::pin(read.send())).await?.item.is_some())
+        Ok(self.ask(|| read.clone().send()).await?.item.is_some())
     }
 
     /// Every key: a scan of the table.
@@ -204,7 +224,7 @@ impl DynamoStore {
             .projection_expression(KEY)
             .set_exclusive_start_key(start);
         let scan = scan.consistent_read(self.table.consistent_read);
-        let page = self.call(Box::pin(scan.send())).await?;
+        let page = self.ask(|| scan.clone().send()).await?;
         let keys = page.items.unwrap_or_default().into_iter();
         let next = page.last_evaluated_key.and_then(key_of);
         Ok((keys.filter_map(key_of).collect(), next))
@@ -248,11 +268,8 @@ impl DynamoStore {
         for attempt in 0..=RETRIES {
             pause(attempt).await;
             let call = self.table.client.batch_get_item();
-            let answer = self
-                .call(Box::pin(
-                    call.request_items(&self.table.name, wanted).send(),
-                ))
-                .await?;
+            let call = call.request_items(&self.table.name, wanted);
+            let answer = self.ask(|| call.clone().send()).await?;
             let items = answer
                 .responses
                 .and_then(|mut of| of.remove(&self.table.name));
@@ -280,7 +297,7 @@ impl DynamoStore {
         let _share = self.budget.acquire_many(kib(bytes)).await;
         let put = self.table.client.put_item().table_name(&self.table.name);
         let put = put.set_item(Some(item(key, value)));
-        self.call(Box::pin(put.send())).await?;
+        self.ask(|| put.clone().send()).await?;
         Ok(())
     }
 
@@ -307,7 +324,7 @@ impl DynamoStore {
     pub(super) async fn delete(&self, key: String) -> Result<(), StoreError> {
         let delete = self.table.client.delete_item().table_name(&self.table.name);
         let delete = delete.key(KEY, text(checked(&key)?));
-        self.call(Box::pin(delete.send())).await?;
+        self.ask(|| delete.clone().send()).await?;
         Ok(())
     }
 
@@ -333,11 +350,8 @@ impl DynamoStore {
             pause(attempt).await;
             let rest = writes.split_off(writes.len().min(MAX_WRITES));
             let call = self.table.client.batch_write_item();
-            let answer = self
-                .call(Box::pin(
-                    call.request_items(&self.table.name, writes).send(),
-                ))
-                .await?;
+            let call = call.request_items(&self.table.name, writes);
+            let answer = self.ask(|| call.clone().send()).await?;
             let left = answer
                 .unprocessed_items
                 .and_then(|mut of| of.remove(&self.table.name));
@@ -425,7 +439,7 @@ impl DynamoStore {
         old: Option<Vec<u8>>,
         new: Vec<u8>,
     ) -> Result<bool, StoreError> {
-        let update = self.table.once.update_item().table_name(&self.table.name);
+        let update = self.table.client.update_item().table_name(&self.table.name);
         let update = update
             .key(KEY, text(key))
             .update_expression("SET #value = :new ADD #version :one")
@@ -450,7 +464,7 @@ impl DynamoStore {
                 Err(CallError::Failed(error)) if lost_the_race(&error) => return Ok(false),
                 // The service did nothing: this may be tried again.
                 Err(CallError::Failed(error)) if is_throttling(&error) => {}
-                Err(error) => return Err(error.into()),
+                Err(error) => return Err(self.explain(error)),
             }
         }
         Err(StoreError::Throttled)
@@ -468,7 +482,7 @@ impl DynamoStore {
 impl Table {
     /// Reads an item as every grant for this store allows it.
     async fn probe(&self) -> Result<(), String> {
-        let read = self.once.get_item().table_name(&self.name);
+        let read = self.client.get_item().table_name(&self.name);
         let read = read.key(KEY, text("gristmill-ready")).send().await;
         read.map(|_| ()).map_err(|error| explain(&error))
     }
@@ -512,21 +526,6 @@ fn is_throttling<E: ProvideErrorMetadata>(error: &SdkError<E>) -> bool {
                 | "RequestLimitExceeded"
         )
     )
-}
-
-impl<E> From<CallError<SdkError<E>>> for StoreError
-where
-    E: ProvideErrorMetadata + std::error::Error + 'static,
-{
-    fn from(error: CallError<SdkError<E>>) -> Self {
-        match error {
-            CallError::Down(unavailable) => Self::Down(unavailable),
-            CallError::TimedOut { backend, limit } => Self::TimedOut { backend, limit },
-            CallError::Failed(error) if is_throttling(&error) => Self::Throttled,
-            CallError::Failed(error) if means_down(&error) => Self::Broken(explain(&error)),
-            CallError::Failed(error) => Self::Database(explain(&error)),
-        }
-    }
 }
 
 #[allow(clippy::needless_pass_by_value, reason = "for `map_err`")]

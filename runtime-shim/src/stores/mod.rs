@@ -228,14 +228,15 @@ impl StoreError {
 /// Pauses before the further tries of what may be done any number of times.
 const RETRY_PAUSES: [Duration; 2] = [Duration::from_millis(20), Duration::from_millis(200)];
 
-/// Tries `call` again, with jitter, when the connection broke.
+/// Tries `call` again, with jitter, when the connection broke or the server
+/// asked for patience.
 async fn idempotent<T, F>(call: impl Fn() -> F) -> Result<T, StoreError>
 where
     F: Future<Output = Result<T, StoreError>>,
 {
     for pause in RETRY_PAUSES {
         match call().await {
-            Err(StoreError::Broken(_)) => {
+            Err(StoreError::Broken(_) | StoreError::Throttled) => {
                 tokio::time::sleep(pause.mul_f64(0.5 + fastrand::f64() / 2.0)).await;
             }
             answer => return answer,
