@@ -1,23 +1,26 @@
-//! Key-value on one DynamoDB table, laid out as Spin does it: partition key
-//! `PK`, value `VAL`, counters as decimal text. `VER` changes with every write,
-//! so that Spin's compare-and-swap, which looks at it alone, notices ours.
+//! Key-value on one DynamoDB table, shared with Spin: `layout` has the items,
+//! `errors` what the service's refusals mean.
 //!
 //! Conditions compare values rather than versions: they hold also against
-//! writers that leave `VER` alone.
+//! writers that leave the version alone.
+
+mod errors;
+mod layout;
 
 use std::collections::{BTreeMap, HashMap};
 use std::pin::Pin;
 use std::sync::Arc;
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::Duration;
 
 use aws_sdk_dynamodb::Client;
 use aws_sdk_dynamodb::error::{ProvideErrorMetadata, SdkError};
-use aws_sdk_dynamodb::operation::update_item::UpdateItemError;
-use aws_sdk_dynamodb::primitives::Blob;
 use aws_sdk_dynamodb::types::{
     AttributeValue, DeleteRequest, KeysAndAttributes, PutRequest, WriteRequest,
 };
 use tokio::sync::Semaphore;
+
+use errors::{is_throttling, lost_the_race, malformed, means_down};
+use layout::{KEY, VALUE, VERSION, binary, checked, counter, fits, item, key_of, text, value_of};
 
 use super::limits::check_sum;
 use super::tally::Tally;
@@ -27,20 +30,11 @@ use super::{
 use crate::aws::{self, AwsSettings, Calling, Identity, explain};
 use crate::backends::{Backend, Backends, CallError, TooManyBackends};
 
-const KEY: &str = "PK";
-const VALUE: &str = "VAL";
-const VERSION: &str = "VER";
-
 /// One call.
 const CALL_LIMIT: Duration = Duration::from_secs(3);
 /// Service quotas: entries of one batch call.
 const MAX_GETS: usize = 100;
 const MAX_WRITES: usize = 25;
-/// Service quotas: bytes of an item (names and values) and of a key.
-const MAX_ITEM_BYTES: usize = 400 * 1024;
-const MAX_KEY_BYTES: usize = 2048;
-/// What an item has beside key and value: its attributes' names and a number.
-const ITEM_OVERHEAD: usize = KEY.len() + VALUE.len() + VERSION.len() + 21;
 /// How often what a batch left undone, or a counter that others changed at the
 /// same time, is tried again.
 const RETRIES: u32 = 12;
@@ -293,7 +287,7 @@ impl DynamoStore {
 
     /// Stores `value` under `key`.
     pub(super) async fn set(&self, key: String, value: Vec<u8>) -> Result<(), StoreError> {
-        let bytes = self.fits(&key, &value)?;
+        let bytes = fits(&key, &value, self.limits)?;
         let _share = self.budget.acquire_many(kib(bytes)).await;
         let put = self.table.client.put_item().table_name(&self.table.name);
         let put = put.set_item(Some(item(key, value)));
@@ -305,7 +299,7 @@ impl DynamoStore {
     pub(super) async fn set_many(&self, pairs: Vec<(String, Vec<u8>)>) -> Result<(), StoreError> {
         let mut bytes = 0;
         for (key, value) in &pairs {
-            bytes += self.fits(key, value)?;
+            bytes += fits(key, value, self.limits)?;
         }
         check_sum(bytes)?;
         let _share = self.budget.acquire_many(kib(bytes)).await;
@@ -422,7 +416,7 @@ impl DynamoStore {
         expected: Option<Fingerprint>,
         value: Vec<u8>,
     ) -> Result<bool, StoreError> {
-        let bytes = self.fits(&key, &value)?;
+        let bytes = fits(&key, &value, self.limits)?;
         let current = self.read(&key, true).await?;
         if current.as_deref().map(Fingerprint::of) != expected {
             return Ok(false);
@@ -469,14 +463,6 @@ impl DynamoStore {
         }
         Err(StoreError::Throttled)
     }
-
-    fn fits(&self, key: &str, value: &[u8]) -> Result<usize, StoreError> {
-        let limit = MAX_ITEM_BYTES - ITEM_OVERHEAD - checked(key)?.len();
-        let limits = Limits {
-            max_value: limit.min(self.limits.max_value),
-        };
-        limits.check(value)
-    }
 }
 
 impl Table {
@@ -488,104 +474,10 @@ impl Table {
     }
 }
 
-/// Whether the service, rather than the call, is the problem.
-fn means_down<E: ProvideErrorMetadata>(error: &SdkError<E>) -> bool {
-    match error {
-        SdkError::ServiceError(answer) => {
-            answer.raw().status().is_server_error()
-                || matches!(
-                    answer.err().code(),
-                    Some(
-                        "ResourceNotFoundException"
-                            | "UnrecognizedClientException"
-                            | "ExpiredTokenException"
-                            | "AccessDeniedException"
-                    )
-                )
-        }
-        SdkError::ConstructionFailure(_) => false,
-        _ => true,
-    }
-}
-
-fn lost_the_race(error: &SdkError<UpdateItemError>) -> bool {
-    error
-        .as_service_error()
-        .is_some_and(UpdateItemError::is_conditional_check_failed_exception)
-}
-
-fn is_throttling<E: ProvideErrorMetadata>(error: &SdkError<E>) -> bool {
-    let code = error
-        .as_service_error()
-        .and_then(ProvideErrorMetadata::code);
-    matches!(
-        code,
-        Some(
-            "ProvisionedThroughputExceededException"
-                | "ThrottlingException"
-                | "RequestLimitExceeded"
-        )
-    )
-}
-
-#[allow(clippy::needless_pass_by_value, reason = "for `map_err`")]
-fn malformed(error: aws_sdk_dynamodb::error::BuildError) -> StoreError {
-    StoreError::Database(error.to_string())
-}
-
 /// A jittered pause before every attempt but the first.
 async fn pause(attempt: u32) {
     if attempt > 0 {
         let longest = (FIRST_PAUSE * 2_u32.pow(attempt - 1)).min(LONGEST_PAUSE);
         tokio::time::sleep(longest.mul_f64(fastrand::f64())).await;
     }
-}
-
-fn checked(key: &str) -> Result<&str, StoreError> {
-    if (1..=MAX_KEY_BYTES).contains(&key.len()) {
-        return Ok(key);
-    }
-    Err(StoreError::Key {
-        bytes: key.len(),
-        limit: MAX_KEY_BYTES,
-    })
-}
-
-fn text(value: &str) -> AttributeValue {
-    AttributeValue::S(value.to_owned())
-}
-
-fn binary(value: Vec<u8>) -> AttributeValue {
-    AttributeValue::B(Blob::new(value))
-}
-
-/// A whole new item. Its version is the time in nanoseconds: later than that of
-/// any item that it takes the place of, also one that was deleted meanwhile.
-fn item(key: String, value: Vec<u8>) -> HashMap<String, AttributeValue> {
-    let now = SystemTime::now().duration_since(UNIX_EPOCH);
-    let version = now.map_or(0, |now| now.as_nanos()).to_string();
-    HashMap::from([
-        (KEY.to_owned(), AttributeValue::S(key)),
-        (VALUE.to_owned(), binary(value)),
-        (VERSION.to_owned(), AttributeValue::N(version)),
-    ])
-}
-
-fn key_of(mut item: HashMap<String, AttributeValue>) -> Option<String> {
-    match item.remove(KEY) {
-        Some(AttributeValue::S(key)) => Some(key),
-        _ => None,
-    }
-}
-
-fn value_of(mut item: HashMap<String, AttributeValue>) -> Option<Vec<u8>> {
-    match item.remove(VALUE) {
-        Some(AttributeValue::B(value)) => Some(value.into_inner()),
-        _ => None,
-    }
-}
-
-/// Spin: decimal text.
-fn counter(bytes: &[u8]) -> Option<i64> {
-    std::str::from_utf8(bytes).ok()?.parse().ok()
 }
