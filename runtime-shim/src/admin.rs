@@ -52,6 +52,12 @@ impl Readiness {
         self.phase.store(Phase::Draining as u8, Ordering::Release);
     }
 
+    /// Ends what goes on behind stores and servers.
+    pub async fn close(&self) {
+        self.stores.close().await;
+        self.backends.close().await;
+    }
+
     /// What stands in the way, a line each; nothing when ready.
     fn obstacles(&self) -> Vec<String> {
         let mut obstacles = match self.phase.load(Ordering::Acquire) {

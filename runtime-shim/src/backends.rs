@@ -6,7 +6,7 @@
 use std::future::Future;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use futures::FutureExt as _;
 use futures::future::BoxFuture;
@@ -14,8 +14,11 @@ use tokio::sync::{Notify, watch};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-/// How long a probe may take.
-const PROBE_TIMEOUT: Duration = Duration::from_secs(2);
+/// After so long without an answer to its probe a backend is down. As a rule the
+/// probe ends then, too.
+pub const PROBE_LIMIT: Duration = Duration::from_secs(2);
+/// A call that was given up after so long says something about the backend.
+const SUSPICIOUS: Duration = Duration::from_millis(100);
 /// Between the probes of a backend that is down: the first pause and the longest.
 const FIRST_PAUSE: Duration = Duration::from_millis(100);
 const LONGEST_PAUSE: Duration = Duration::from_secs(2);
@@ -61,6 +64,7 @@ type Probe = Box<dyn Fn() -> BoxFuture<'static, Result<(), String>> + Send + Syn
 pub struct Backend {
     name: Arc<str>,
     probe: Probe,
+    probe_limit: Duration,
     /// Why it is down, if it is.
     down: watch::Sender<Option<Arc<str>>>,
     suspected: Notify,
@@ -96,20 +100,22 @@ impl Backend {
         call: impl Future<Output = Result<T, E>>,
     ) -> Result<T, CallError<E>> {
         self.check().map_err(CallError::Down)?;
-        match tokio::time::timeout(limit, call).await {
-            Ok(Ok(value)) => Ok(value),
-            Ok(Err(error)) => {
-                if means_down(&error) {
-                    self.suspect();
-                }
-                Err(CallError::Failed(error))
-            }
-            Err(_) => {
+        let waiting = Waiting {
+            backend: self,
+            since: Instant::now(),
+        };
+        let answer = tokio::time::timeout(limit, call).await;
+        let Ok(answer) = answer else {
+            let backend = Arc::clone(&self.name);
+            return Err(CallError::TimedOut { backend, limit });
+        };
+        waiting.answered();
+        answer.map_err(|error| {
+            if means_down(&error) {
                 self.suspect();
-                let backend = Arc::clone(&self.name);
-                Err(CallError::TimedOut { backend, limit })
             }
-        }
+            CallError::Failed(error)
+        })
     }
 
     /// Has it probed.
@@ -135,10 +141,14 @@ impl Backend {
 
     /// Probes it now.
     async fn ask(&self) -> bool {
-        let verdict = match tokio::time::timeout(PROBE_TIMEOUT, (self.probe)()).await {
-            Ok(verdict) => verdict,
-            Err(_) => Err(format!("no answer within {} s", PROBE_TIMEOUT.as_secs())),
-        };
+        let mut probe = (self.probe)();
+        let mut verdict = tokio::time::timeout(PROBE_LIMIT, &mut probe).await;
+        if verdict.is_err() && self.probe_limit > PROBE_LIMIT {
+            // It is given more time, and is down for the time being.
+            self.set(Some(silence(PROBE_LIMIT)));
+            verdict = tokio::time::timeout(self.probe_limit - PROBE_LIMIT, &mut probe).await;
+        }
+        let verdict = verdict.unwrap_or_else(|_| Err(silence(self.probe_limit)));
         let answers = verdict.is_ok();
         self.set(verdict.err());
         answers
@@ -174,6 +184,31 @@ impl Backend {
     }
 }
 
+fn silence(limit: Duration) -> String {
+    format!("no answer within {} s", limit.as_secs())
+}
+
+/// A call without an answer so far. It may be given up by the limit that it was
+/// given, or by whoever made it: the deadline of a component may be shorter.
+struct Waiting<'a> {
+    backend: &'a Backend,
+    since: Instant,
+}
+
+impl Waiting<'_> {
+    fn answered(self) {
+        std::mem::forget(self);
+    }
+}
+
+impl Drop for Waiting<'_> {
+    fn drop(&mut self) {
+        if self.since.elapsed() >= SUSPICIOUS {
+            self.backend.suspect();
+        }
+    }
+}
+
 /// Every backend of the process. Owns the tasks that watch them.
 #[derive(Clone, Default)]
 pub struct Backends {
@@ -188,8 +223,14 @@ pub struct Backends {
 pub struct TooManyBackends;
 
 impl Backends {
-    /// Watches a backend, which is taken to be up until it is suspected.
-    pub fn watch<F, P>(&self, name: String, probe: P) -> Result<Arc<Backend>, TooManyBackends>
+    /// Watches a backend, which is taken to be up until it is suspected. A probe
+    /// is given up after `probe_limit`, at least [`PROBE_LIMIT`].
+    pub fn watch<F, P>(
+        &self,
+        name: String,
+        probe_limit: Duration,
+        probe: P,
+    ) -> Result<Arc<Backend>, TooManyBackends>
     where
         F: Future<Output = Result<(), String>> + Send + 'static,
         P: Fn() -> F + Send + Sync + 'static,
@@ -197,6 +238,7 @@ impl Backends {
         let backend = Arc::new(Backend {
             name: name.into(),
             probe: Box::new(move || probe().boxed()),
+            probe_limit,
             down: watch::Sender::new(None),
             suspected: Notify::new(),
             established: AtomicBool::new(false),
@@ -319,7 +361,7 @@ mod tests {
         let (answers, answering) = watch::channel(false);
         let backends = Backends::default();
         let backend = backends
-            .watch("redis h:1".to_owned(), move || {
+            .watch("redis h:1".to_owned(), PROBE_LIMIT, move || {
                 let verdict = *answering.borrow();
                 async move { verdict.then_some(()).ok_or_else(|| "refused".to_owned()) }
             })
@@ -347,7 +389,7 @@ mod tests {
         let backends = Backends::default();
         let probed = Arc::new(Notify::new());
         let backend = backends
-            .watch("redis h:1".to_owned(), {
+            .watch("redis h:1".to_owned(), PROBE_LIMIT, {
                 let probed = Arc::clone(&probed);
                 move || {
                     probed.notify_one();
@@ -362,14 +404,35 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn what_a_guest_merely_mentions_holds_nobody_up() {
+    async fn a_call_that_its_caller_gives_up_is_suspicious_too() {
         let backends = Backends::default();
         let backend = backends
-            .watch("redis nowhere:1".to_owned(), || async {
+            .watch("redis h:1".to_owned(), PROBE_LIMIT, || async {
                 Err("refused".to_owned())
             })
             .expect("there is room");
-        let limit = Duration::from_millis(1);
+        let limit = Duration::from_mins(1);
+        let call = backend.call(
+            limit,
+            |_: &Broken| false,
+            std::future::pending::<Result<(), _>>(),
+        );
+        let deadline = SUSPICIOUS * 2;
+        assert!(tokio::time::timeout(deadline, call).await.is_err());
+        let mut down = backend.down.subscribe();
+        down.wait_for(Option::is_some).await.expect("it is watched");
+        backends.close().await;
+    }
+
+    #[tokio::test]
+    async fn what_a_guest_merely_mentions_holds_nobody_up() {
+        let backends = Backends::default();
+        let backend = backends
+            .watch("redis nowhere:1".to_owned(), PROBE_LIMIT, || async {
+                Err("refused".to_owned())
+            })
+            .expect("there is room");
+        let limit = SUSPICIOUS;
         let call = std::future::pending::<Result<(), Broken>>();
         let call = backend.call(limit, |_| false, call).await;
         assert!(matches!(call, Err(CallError::TimedOut { .. })));

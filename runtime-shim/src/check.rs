@@ -40,10 +40,16 @@ pub async fn run(args: ProjectArgs, environment: &Environment) -> anyhow::Result
     }
     project.backends.probe().await;
     for backend in project.backends.established() {
-        backend.check()?;
-        printer::line(format_args!("backend {} answers", backend.name()));
+        match backend.check() {
+            Ok(()) => printer::line(format_args!("backend {} answers", backend.name())),
+            Err(down) => printer::line(format_args!("backend {down}")),
+        }
     }
+    let down = project.backends.down();
     project.backends.close().await;
+    if let Some(first) = down.into_iter().next() {
+        return Err(first.into());
+    }
     printer::line(format_args!(
         "application `{name}` is sound; addresses and remote queues were not tried"
     ));

@@ -59,12 +59,35 @@ impl RedisServer {
             .await
     }
 
-    /// Connects anew and asks for an answer.
-    pub async fn probe(&self) -> Result<MultiplexedConnection, RedisError> {
+    /// Connects anew and asks for an answer; with `must_write` not from a replica.
+    /// A user who may not ask has been answered, too.
+    pub async fn probe(&self, must_write: bool) -> Result<MultiplexedConnection, RedisError> {
         let mut connection = self.connect().await?;
-        let () = redis::cmd("PING").query_async(&mut connection).await?;
+        let pong: Result<(), RedisError> = redis::cmd("PING").query_async(&mut connection).await;
+        pong.or_else(unless_down)?;
+        if must_write {
+            let role = redis::cmd("ROLE").query_async(&mut connection).await;
+            let role: Vec<redis::Value> = role.or_else(unless_down)?;
+            if role.first() == Some(&redis::Value::BulkString(b"slave".to_vec())) {
+                let what = "it is a replica, which takes no writes";
+                return Err((ErrorKind::Server(ServerErrorKind::ReadOnly), what).into());
+            }
+        }
         Ok(connection)
     }
+}
+
+fn unless_down<T: Default>(error: RedisError) -> Result<T, RedisError> {
+    if means_down(&error) {
+        Err(error)
+    } else {
+        Ok(T::default())
+    }
+}
+
+/// Whether a replica refused a write.
+pub fn is_read_only(error: &RedisError) -> bool {
+    error.kind() == ErrorKind::Server(ServerErrorKind::ReadOnly)
 }
 
 /// Whether `error` says that the server cannot be used at present, rather than

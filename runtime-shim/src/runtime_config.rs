@@ -13,7 +13,7 @@ use crate::stores::{DynamoConfig, StoreConfig};
 use crate::variables::{Provider, Variables};
 
 /// The parsed file.
-#[derive(Debug, Default, Deserialize)]
+#[derive(Default, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct RuntimeConfig {
     /// Where state lives, unless `--state-dir` says otherwise.
@@ -154,7 +154,7 @@ impl RuntimeConfig {
             let backend = table
                 .clone()
                 .try_into()
-                .map_err(|error: toml::de::Error| fail(error.message().to_owned()))?;
+                .map_err(|error: toml::de::Error| fail(without_value(&error)))?;
             let store = self.key_value_store(backend, variables);
             stores.insert(label.clone(), store.map_err(fail)?);
         }
@@ -218,7 +218,7 @@ impl RuntimeConfig {
             let config = table.clone().try_into().map_err(|error: toml::de::Error| {
                 RuntimeConfigError::Provider {
                     number: index + 1,
-                    reason: error.message().to_owned(),
+                    reason: without_value(&error),
                 }
             })?;
             providers.push(match config {
@@ -248,8 +248,18 @@ fn without_source(error: &toml::de::Error, text: &str) -> String {
         .span()
         .map(|span| text[..span.start].matches('\n').count() + 1);
     match line {
-        Some(line) => format!("line {line}: {}", error.message()),
-        None => error.message().to_owned(),
+        Some(line) => format!("line {line}: {}", without_value(error)),
+        None => without_value(error),
+    }
+}
+
+/// What is wrong with a value, without the value.
+fn without_value(error: &toml::de::Error) -> String {
+    match error.message().split_once(", expected ") {
+        Some((problem, expected)) if problem.starts_with("invalid ") => {
+            format!("a value is wrong, expected {expected}")
+        }
+        _ => error.message().to_owned(),
     }
 }
 
@@ -279,6 +289,14 @@ mod tests {
                 "[key_value_store.a]\npath = \"x\"\n",
                 "missing field `type`",
             ),
+            (
+                "[key_value_store]\ndefault = \"redis://:hunter2@h\"\n",
+                "line 2: a value is wrong, expected a map",
+            ),
+            (
+                "[key_value_store.a]\ntype = \"redis\"\nurl = \"redis://:hunter2{{@h\"\n",
+                "[key_value_store.a]`: `url`: `{{` without a closing `}}`",
+            ),
             ("[keyvalue.a]\n", "line 1: unknown field `keyvalue`"),
             (
                 "[key_value_store.a]\ntype = \"spin\"\npath = \"x\"\nurl = \"y\"\n",
@@ -307,6 +325,7 @@ mod tests {
         ] {
             let error = load(text).err().expect(text).to_string();
             assert!(error.contains(expected), "`{expected}` not in `{error}`");
+            assert!(!error.contains("hunter2"), "{error}");
         }
     }
 

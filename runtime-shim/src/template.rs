@@ -1,5 +1,7 @@
 //! Spin's string templates: text with `{{ variable }}` in it.
 
+use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
+
 use crate::names::{InvalidName, VariableName};
 
 /// A parsed template.
@@ -18,8 +20,8 @@ enum Part {
 #[derive(Debug, thiserror::Error, PartialEq, Eq)]
 pub enum TemplateError {
     /// `{{` without its `}}`.
-    #[error("`{{{{` without a closing `}}}}` in `{0}`")]
-    Unclosed(String),
+    #[error("`{{{{` without a closing `}}}}`")]
+    Unclosed,
     /// The text between the braces is not a variable's name.
     #[error(transparent)]
     Name(#[from] InvalidName),
@@ -32,7 +34,7 @@ impl Template {
         let mut rest = source;
         while let Some((text, tail)) = rest.split_once("{{") {
             let Some((name, tail)) = tail.split_once("}}") else {
-                return Err(TemplateError::Unclosed(source.to_owned()));
+                return Err(TemplateError::Unclosed);
             };
             if !text.is_empty() {
                 parts.push(Part::Text(text.to_owned()));
@@ -54,21 +56,42 @@ impl Template {
         })
     }
 
-    /// Whether it is one variable and nothing else.
-    pub fn is_variable(&self) -> bool {
-        matches!(self.parts[..], [Part::Variable(_)])
-    }
-
     /// Puts values in place; `lookup` fails for a variable it does not know.
     pub fn render<E>(
         &self,
         mut lookup: impl FnMut(&VariableName) -> Result<String, E>,
     ) -> Result<String, E> {
+        self.render_each(|_, name| lookup(name))
+    }
+
+    /// As `render`, for a URL: a variable in front of an `@` is a user or a
+    /// password, and is percent-encoded, so that it may hold any character.
+    pub fn render_url<E>(
+        &self,
+        mut lookup: impl FnMut(&VariableName) -> Result<String, E>,
+    ) -> Result<String, E> {
+        self.render_each(|index, name| {
+            let value = lookup(name)?;
+            let mut rest = self.parts[index..].iter();
+            let is_credential =
+                rest.any(|part| matches!(part, Part::Text(text) if text.contains('@')));
+            Ok(if is_credential {
+                utf8_percent_encode(&value, NON_ALPHANUMERIC).to_string()
+            } else {
+                value
+            })
+        })
+    }
+
+    fn render_each<E>(
+        &self,
+        mut value: impl FnMut(usize, &VariableName) -> Result<String, E>,
+    ) -> Result<String, E> {
         let mut rendered = String::new();
-        for part in &self.parts {
+        for (index, part) in self.parts.iter().enumerate() {
             match part {
                 Part::Text(text) => rendered.push_str(text),
-                Part::Variable(name) => rendered.push_str(&lookup(name)?),
+                Part::Variable(name) => rendered.push_str(&value(index, name)?),
             }
         }
         Ok(rendered)
@@ -100,7 +123,7 @@ mod tests {
     fn refuses_what_it_cannot_mean() {
         assert!(matches!(
             Template::parse("{{ a"),
-            Err(TemplateError::Unclosed(_))
+            Err(TemplateError::Unclosed)
         ));
         assert!(matches!(
             Template::parse("{{ A }}"),

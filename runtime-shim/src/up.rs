@@ -231,6 +231,7 @@ impl Services {
 /// sends to the embedded queue, and is still watched on the admin port.
 struct Support {
     stop: CancellationToken,
+    admin: Arc<Admin>,
     tasks: JoinSet<()>,
     embedded: Option<EmbeddedQueue>,
 }
@@ -244,13 +245,15 @@ impl Support {
     ) -> Self {
         let stop = CancellationToken::new();
         let mut tasks = JoinSet::new();
-        let handler = move |request, _peer| Arc::clone(&admin).answer(request);
+        let answering = Arc::clone(&admin);
+        let handler = move |request, _peer| Arc::clone(&answering).answer(request);
         tasks.spawn(server::serve(listener, stop.clone(), handler));
         if let Some(server) = queue_server {
             tasks.spawn(server.serve(stop.clone().cancelled_owned()));
         }
         Self {
             stop,
+            admin,
             tasks,
             embedded,
         }
@@ -258,7 +261,10 @@ impl Support {
 
     async fn stop(mut self) {
         self.stop.cancel();
-        let ended = async { while self.tasks.join_next().await.is_some() {} };
+        let ended = async {
+            while self.tasks.join_next().await.is_some() {}
+            self.admin.readiness.close().await;
+        };
         if tokio::time::timeout(CLOSING, ended).await.is_err() {
             tracing::warn!("connections were cut off");
         }

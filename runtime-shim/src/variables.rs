@@ -3,8 +3,6 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
-
 use crate::manifest::Variable;
 use crate::names::VariableName;
 use crate::settings::Environment;
@@ -115,44 +113,28 @@ impl Variables {
         source: &str,
         place: impl Fn() -> String,
     ) -> Result<String, VariableError> {
-        self.render_each(source, place, str::to_owned)
+        parse(source, &place)?.render(|name| self.value(name, &place))
     }
 
-    fn render_each(
-        &self,
-        source: &str,
-        place: impl Fn() -> String,
-        encode: impl Fn(&str) -> String,
-    ) -> Result<String, VariableError> {
-        let template = Template::parse(source).map_err(|source| VariableError::Template {
-            place: place(),
-            source,
-        })?;
-        template.render(|name| {
-            let value = self.values.get(name).map(|value| encode(value));
-            value.ok_or_else(|| VariableError::Unknown {
-                place: place(),
-                name: name.clone(),
-            })
-        })
-    }
-
-    /// Renders `source`, which is a URL: a variable that is a part of it is
-    /// percent-encoded, so that a password may hold any character.
+    /// Renders `source`, which is a URL, where a password may hold any character.
     pub fn render_url(
         &self,
         source: &str,
         place: impl Fn() -> String,
     ) -> Result<String, VariableError> {
-        let encode = |value: &str| {
-            let whole = Template::parse(source).is_ok_and(|template| template.is_variable());
-            if whole {
-                value.to_owned()
-            } else {
-                utf8_percent_encode(value, NON_ALPHANUMERIC).to_string()
-            }
-        };
-        self.render_each(source, place, encode)
+        parse(source, &place)?.render_url(|name| self.value(name, &place))
+    }
+
+    fn value(
+        &self,
+        name: &VariableName,
+        place: impl Fn() -> String,
+    ) -> Result<String, VariableError> {
+        let value = self.values.get(name).cloned();
+        value.ok_or_else(|| VariableError::Unknown {
+            place: place(),
+            name: name.clone(),
+        })
     }
 
     /// Whether a value has a property.
@@ -165,6 +147,13 @@ impl Variables {
         Template::parse(source)
             .is_ok_and(|template| template.variables().any(|name| self.secret.contains(name)))
     }
+}
+
+fn parse(source: &str, place: impl Fn() -> String) -> Result<Template, VariableError> {
+    Template::parse(source).map_err(|source| VariableError::Template {
+        place: place(),
+        source,
+    })
 }
 
 #[cfg(test)]
@@ -203,16 +192,21 @@ mod tests {
     }
 
     #[test]
-    fn a_password_within_a_url_is_encoded_and_a_whole_url_is_not() {
-        let declared = declared("p = { default = \"a/b@c\" }\nu = { default = \"redis://h/1\" }");
+    fn a_password_within_a_url_is_encoded_and_nothing_else_is() {
+        let declared = declared(
+            "p = { default = \"a/b@c\" }\nh = { default = \"r-1.example.com\" }\n\
+             u = { default = \"redis://:pw@h/1\" }",
+        );
         let variables = Variables::resolve(&declared, BTreeMap::new(), &[]).expect("defaults");
         let url = |source| {
-            variables
-                .render_url(source, || "test".into())
-                .expect("declared")
+            let rendered = variables.render_url(source, || "test".into());
+            rendered.expect("declared")
         };
-        assert_eq!(url("redis://:{{ p }}@h"), "redis://:a%2Fb%40c@h");
-        assert_eq!(url("{{u}}"), "redis://h/1");
+        assert_eq!(
+            url("redis://:{{ p }}@{{ h }}:6379"),
+            "redis://:a%2Fb%40c@r-1.example.com:6379"
+        );
+        assert_eq!(url("{{u}}"), "redis://:pw@h/1");
     }
 
     #[test]

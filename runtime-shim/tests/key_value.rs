@@ -60,6 +60,11 @@ fn conforms(app: &App) {
     let (_, next) = get(&app.url("/probe/count/results/contended"));
     assert_eq!(next, (CONTENDERS + 1).to_string());
 
+    // One value asked for so often that the answer would not fit.
+    let (status, refusal) = get(&app.url("/probe/often/results/1000"));
+    assert_eq!(status, 503);
+    assert!(refusal.contains("the result is larger than"), "{refusal}");
+
     at_once(app, "/probe/append/results/race");
     let (_, stored) = get(&app.url("/probe/kv/race"));
     assert_eq!(
@@ -176,7 +181,7 @@ fn redis_by_tls() {
 #[test]
 fn dynamodb() {
     if let Some(dynamodb) = DynamoLocal::shared() {
-        on_dynamodb(dynamodb.endpoint(), "conformance");
+        on_dynamodb(&dynamodb.endpoint(), "conformance", true);
     }
 }
 
@@ -184,16 +189,15 @@ fn dynamodb() {
 #[test]
 fn ministack() {
     if let Some(ministack) = Ministack::start() {
-        on_dynamodb(ministack.endpoint(), "conformance");
+        on_dynamodb(&ministack.endpoint(), "conformance", false);
     }
 }
 
-fn on_dynamodb(endpoint: impl AsRef<str>, table: &str) {
-    let endpoint = endpoint.as_ref();
+fn on_dynamodb(endpoint: &str, table: &str, consistent: bool) {
     tables::create_table(endpoint, table);
     let config = format!(
         "[key_value_store.results]\ntype = \"aws_dynamo\"\nregion = \"eu-central-1\"\n\
-         table = \"{table}\"\naccess_key = \"local\"\nsecret_key = \"local\"\nconsistent_read = true\n"
+         table = \"{table}\"\naccess_key = \"local\"\nsecret_key = \"local\"\nconsistent_read = {consistent}\n"
     );
     let app = start(&config, &[("AWS_ENDPOINT_URL_DYNAMODB", endpoint)]);
     conforms(&app);

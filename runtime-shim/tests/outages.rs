@@ -147,6 +147,7 @@ fn messages_survive<K: Kind>(outage: Outage, server: &Server<K>, app: &App, name
     let received = || app.metric("gristmill_messages_received_total", "worker");
     let (received_at_start, settled_at_start) = (received(), settled("deleted"));
     let (noticed, recovered, received_while_down, ids) = thread::scope(|scope| {
+        let _end = End(&enough);
         let sender = scope.spawn(|| send_until(&enough, &sent, app));
         wait_for("a flow of messages", || {
             (settled("deleted") >= settled_at_start + 200.0).then_some(())
@@ -187,14 +188,29 @@ fn messages_survive<K: Kind>(outage: Outage, server: &Server<K>, app: &App, name
     assert_eq!(app.depth("jobs-dlq"), (0, 0, 0), "no receive count ran out");
     assert_eq!(lost(app, &ids), 0, "of {}", ids.len());
     // Receive calls under way when the pause began bring some; no new ones start.
-    assert!(received_while_down <= 160.0, "{received_while_down}");
+    let at_once = 16.0;
+    assert!(received_while_down <= at_once, "{received_while_down}");
     let again = received() - received_at_start - ids.len() as f64;
+    // Those that were under way, and those that began before it was noticed.
+    assert!(
+        again <= 4.0 * at_once,
+        "{again} messages were received again"
+    );
     report(format_args!(
         "{name} {outage:?}: noticed after {noticed:.2?}, recovered after {recovered:.2?}; \
          {} messages, 0 lost, 0 dead-lettered, {again} received again, \
          {received_while_down} received during the outage",
         ids.len()
     ));
+}
+
+/// Ends the load also when the test fails, which else would wait for it.
+struct End<'a>(&'a AtomicBool);
+
+impl Drop for End<'_> {
+    fn drop(&mut self) {
+        self.0.store(true, Ordering::Relaxed);
+    }
 }
 
 /// Sends batches until it is enough; the ids of all that was acknowledged.
@@ -223,6 +239,7 @@ fn counts_survive<K: Kind>(outage: Outage, server: &Server<K>, app: &App, name: 
     let answered = AtomicUsize::new(0);
     let url = app.url(&format!("/probe/count/results/{outage:?}"));
     let (noticed, recovered, tries) = thread::scope(|scope| {
+        let _end = End(&enough);
         let clients: Vec<_> = (0..8)
             .map(|_| scope.spawn(|| count_until(&enough, &answered, &url)))
             .collect();
@@ -299,6 +316,7 @@ fn the_queue_survives(outage: Outage) {
     let sent = AtomicUsize::new(0);
     let began = Instant::now();
     let ids = thread::scope(|scope| {
+        let _end = End(&enough);
         let sender = scope.spawn(|| send_while_it_answers(&enough, &sent, &queue));
         let more = || {
             let goal = sent.load(Ordering::Relaxed) + 100;
@@ -357,6 +375,9 @@ fn send_while_it_answers(
             let answer: serde_json::Value = serde_json::from_str(&answer).unwrap();
             ids.push(answer["MessageId"].as_str().unwrap().to_owned());
             sent.store(ids.len(), Ordering::Relaxed);
+        } else {
+            // Whoever else runs on this machine needs it, too.
+            thread::sleep(Duration::from_millis(20));
         }
     }
     ids

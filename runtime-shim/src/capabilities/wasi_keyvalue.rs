@@ -22,7 +22,7 @@ pub struct Cas {
 
 impl Cas {
     async fn read(store: Store, key: String) -> Result<Self, StoreError> {
-        let seen = store.get(&key).await?.as_deref().map(Fingerprint::of);
+        let seen = store.current(&key).await?.as_deref().map(Fingerprint::of);
         Ok(Self { store, key, seen })
     }
 }
@@ -177,7 +177,7 @@ impl atomics::HostCas for KeyValueView<'_> {
         cas: Resource<Cas>,
     ) -> wasmtime::Result<Result<Option<Vec<u8>>, Error>> {
         let cas = self.table.get_mut(&cas)?;
-        match cas.store.get(&cas.key).await {
+        match cas.store.current(&cas.key).await {
             Ok(value) => {
                 cas.seen = value.as_deref().map(Fingerprint::of);
                 Ok(Ok(value))

@@ -17,6 +17,7 @@ use super::message::Received;
 use super::settle::{Action, Settled, Settler};
 use super::source::{DeadLetterError, QueueSource, SourceError};
 use crate::app::QueueTrigger;
+use crate::backends::Dependencies;
 use crate::invoker::{Invoker, MessageAction, Outcome};
 use crate::metrics::{ComponentLabels, Metrics, SettlementLabel, SettlementLabels};
 
@@ -223,18 +224,28 @@ impl Running {
         }
     }
 
-    /// Waits until the servers that the component needs answer.
-    async fn dependencies_up(&self) {
+    /// Waits until the servers that the component needs answer; tells whether
+    /// they do, or the host stops first.
+    async fn dependencies_up(&self) -> bool {
         let Consumer {
             trigger, invoker, ..
         } = &self.consumer;
-        if let Some(dependencies) = invoker.dependencies(&trigger.component) {
-            tokio::select! {
-                biased;
-                () = dependencies.up() => {}
-                () = self.stop.cancelled() => {}
-            }
+        let Some(dependencies) = invoker.dependencies(&trigger.component) else {
+            return true;
+        };
+        tokio::select! {
+            biased;
+            () = dependencies.up() => true,
+            () = self.stop.cancelled() => false,
         }
+    }
+
+    fn dependencies_are_up(&self) -> bool {
+        let dependencies = self
+            .consumer
+            .invoker
+            .dependencies(&self.consumer.trigger.component);
+        dependencies.is_none_or(Dependencies::are_up)
     }
 
     /// As long as a server that the component needs is down, messages wait in
@@ -248,20 +259,27 @@ impl Running {
         if futures::poll!(&mut waiting).is_ready() {
             return;
         }
-        if counters.paused.set(1) == 0 {
+        // The first poller tells, and the last.
+        if counters.paused.inc() == 0 {
             tracing::warn!(%component, "receiving pauses: what the component needs is down");
         }
-        waiting.await;
-        if counters.paused.set(0) == 1 {
+        let up = waiting.await;
+        if counters.paused.dec() == 1 && up {
             tracing::info!(%component, "receiving goes on");
         }
     }
 
     /// Takes permits, then receives no more messages than it has permits for.
     async fn poll_once(self: Arc<Self>, patient: bool) -> Result<Polled, SourceError> {
-        self.pause_while_down().await;
-        let Some(mut permits) = self.take_permits().await else {
-            return Ok(Polled::None);
+        // Permits may come late, as when those fail who had them.
+        let mut permits = loop {
+            self.pause_while_down().await;
+            let Some(permits) = self.take_permits().await else {
+                return Ok(Polled::None);
+            };
+            if self.dependencies_are_up() {
+                break permits;
+            }
         };
         let wait = if patient { LONG_POLL } else { SHORT_POLL };
         let max = permits.num_permits() as u16;
@@ -353,10 +371,11 @@ impl Running {
         let invocation = async {
             // It was received by a call that was under way when a server went
             // down: it waits here, under its lease, rather than fail.
-            self.dependencies_up().await;
-            invoker
-                .queue_message(&trigger.component, &message, *timeout)
-                .await
+            if !self.dependencies_up().await {
+                return None;
+            }
+            let invocation = invoker.queue_message(&trigger.component, &message, *timeout);
+            Some(invocation.await)
         };
         // The heartbeat is part of this future: it ends with the invocation,
         // whatever way that ends.
@@ -366,7 +385,12 @@ impl Running {
             lost = lease.keep(&counters.heartbeats) => Err(lost),
         };
         let settlement = match outcome {
-            Ok(outcome) => self.settle(&received, outcome, lease.end()).await,
+            Ok(Some(outcome)) => self.settle(&received, outcome, lease.end()).await,
+            // The host stops: somebody else may have it.
+            Ok(None) => {
+                let now = Action::Hide(Duration::ZERO);
+                self.apply(&received, now, lease.end()).await
+            }
             Err(Lost) => {
                 tracing::warn!(
                     component = %trigger.component, message_id = received.id,

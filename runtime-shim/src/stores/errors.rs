@@ -52,7 +52,7 @@ pub enum StoreError {
         delta: i64,
     },
     /// A key that the store does not take.
-    #[error("the key has {bytes} bytes, this store takes 1 to {limit}")]
+    #[error("the key has {bytes} bytes, this store takes keys up to {limit}")]
     Key {
         /// Its size.
         bytes: usize,

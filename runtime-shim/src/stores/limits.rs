@@ -4,6 +4,10 @@ use super::StoreError;
 
 /// Bytes handed to a guest at once. Spin: `MAX_HOST_BUFFERED_BYTES`.
 pub(super) const MAX_RESULT_BYTES: usize = 128 * 1024 * 1024;
+/// Bytes of a key that a component writes.
+const MAX_KEY_BYTES: usize = 64 * 1024;
+/// Results of many keys that one backend hands over at once.
+pub(super) const SCANS: usize = 2;
 /// KiB of values that may wait to be written to one backend.
 pub(super) const WAITING_KIB: u32 = 64 * 1024;
 /// Bytes of one value, unless configured.
@@ -27,22 +31,28 @@ impl Default for Limits {
 }
 
 impl Limits {
-    /// The bytes of `value`, if it is not too large.
-    pub(super) fn check(self, value: &[u8]) -> Result<usize, StoreError> {
+    /// The bytes of `key` and `value`, if neither is too large.
+    pub(super) fn check(self, key: &str, value: &[u8]) -> Result<usize, StoreError> {
+        if key.len() > MAX_KEY_BYTES {
+            return Err(StoreError::Key {
+                bytes: key.len(),
+                limit: MAX_KEY_BYTES,
+            });
+        }
         if value.len() > self.max_value {
             return Err(StoreError::ValueTooLarge {
                 bytes: value.len(),
                 limit: self.max_value,
             });
         }
-        Ok(value.len())
+        Ok(key.len() + value.len())
     }
 
-    /// The bytes of all values, if none is too large, nor all together.
+    /// The bytes of all pairs, if none is too large, nor all together.
     pub(super) fn check_all(self, pairs: &[(String, Vec<u8>)]) -> Result<usize, StoreError> {
         let mut bytes = 0;
-        for (_, value) in pairs {
-            bytes += self.check(value)?;
+        for (key, value) in pairs {
+            bytes += self.check(key, value)?;
         }
         check_sum(bytes)?;
         Ok(bytes)

@@ -18,7 +18,7 @@ use sha2::{Digest, Sha256};
 pub use dynamo::{DynamoConfig, DynamoStore};
 pub use errors::{OpenStoresError, StoreError};
 pub use limits::{DEFAULT_MAX_VALUE, Limits, MAX_MAX_VALUE};
-use limits::{MAX_RESULT_BYTES, WAITING_KIB, kib};
+use limits::{MAX_RESULT_BYTES, SCANS, WAITING_KIB, kib};
 pub use redis::RedisStore;
 pub use sqlite::{SqliteDatabase, SqliteStore};
 
@@ -71,6 +71,15 @@ impl Store {
             Self::Sqlite(store) => store.get(key),
             Self::Redis(store) => store.get(key).await,
             Self::Dynamo(store) => store.get(key).await,
+        }
+    }
+
+    /// The value of `key` as it is now, for a compare-and-swap: where `get` may
+    /// lag behind writes, this does not.
+    pub async fn current(&self, key: &str) -> Result<Option<Vec<u8>>, StoreError> {
+        match self {
+            Self::Dynamo(store) => store.current(key).await,
+            _ => self.get(key).await,
         }
     }
 
@@ -178,6 +187,24 @@ pub fn embedded_path(state_dir: &Path, label: &StoreLabel) -> PathBuf {
     }
 }
 
+/// The answer to `get-many`: a key that was asked for twice is answered twice,
+/// and counts twice.
+fn in_order(
+    keys: &[String],
+    values: &BTreeMap<&str, Option<Vec<u8>>>,
+) -> Result<Vec<Found>, StoreError> {
+    let mut size = 0;
+    let found = keys.iter().map(|key| {
+        let value = values.get(key.as_str()).and_then(Option::as_ref);
+        size += key.len() + value.map_or(0, Vec::len);
+        if size > MAX_RESULT_BYTES {
+            return Err(StoreError::too_large());
+        }
+        Ok((key.clone(), value.cloned()))
+    });
+    found.collect()
+}
+
 /// What stands behind a label.
 pub enum StoreConfig {
     /// An embedded SQLite file.
@@ -205,6 +232,7 @@ impl Stores {
     ) -> Result<Self, OpenStoresError> {
         let mut files = SqliteFiles::default();
         let mut servers: Vec<(RedisServer, RedisStore)> = Vec::new();
+        let mut tables: Vec<(DynamoConfig, DynamoStore)> = Vec::new();
         let mut by_label = BTreeMap::new();
         for (label, config) in configs {
             let too_many = |source| OpenStoresError::Backends {
@@ -217,20 +245,27 @@ impl Stores {
                     Store::Sqlite(SqliteStore::new(database, label.as_str(), limits))
                 }
                 StoreConfig::Redis(server) => {
-                    // Labels on one server share its connection.
+                    // Labels on one database share its connection.
                     let known = servers.iter().find(|(known, _)| *known == server);
-                    let store = match known {
-                        Some((_, store)) => RedisStore::clone(store),
-                        None => {
-                            RedisStore::new(server.clone(), backends, limits).map_err(too_many)?
-                        }
-                    };
-                    servers.push((server, store.clone()));
-                    Store::Redis(store)
+                    if let Some((_, store)) = known {
+                        Store::Redis(RedisStore::clone(store))
+                    } else {
+                        let store = RedisStore::new(server.clone(), backends, limits);
+                        let store = store.map_err(too_many)?;
+                        servers.push((server, store.clone()));
+                        Store::Redis(store)
+                    }
                 }
                 StoreConfig::Dynamo(config) => {
-                    let store = DynamoStore::new(config, aws, backends, limits).await;
-                    Store::Dynamo(store.map_err(too_many)?)
+                    let known = tables.iter().find(|(known, _)| *known == config);
+                    if let Some((_, store)) = known {
+                        Store::Dynamo(DynamoStore::clone(store))
+                    } else {
+                        let store = DynamoStore::new(&config, aws, backends, limits).await;
+                        let store = store.map_err(too_many)?;
+                        tables.push((config, store.clone()));
+                        Store::Dynamo(store)
+                    }
                 }
             };
             by_label.insert(label, store);
@@ -252,6 +287,15 @@ impl Stores {
     pub fn backends(&self, labels: &BTreeSet<StoreLabel>) -> Vec<Arc<Backend>> {
         let open = self.granted(labels);
         open.values().filter_map(Store::backend).collect()
+    }
+
+    /// Waits for writes that go on although their callers are gone.
+    pub async fn close(&self) {
+        for store in self.by_label.values() {
+            if let Store::Dynamo(store) = store {
+                store.close().await;
+            }
+        }
     }
 
     /// Asks every embedded store for a key, and tells which labels did not

@@ -1,7 +1,8 @@
 //! Key-value on Redis, laid out as Spin does it: keys and values as they are,
 //! counters as decimal text, no namespace for the label.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, PoisonError, RwLock};
 use std::time::Duration;
 
@@ -10,10 +11,11 @@ use redis::{Cmd, FromRedisValue, RedisError, Script};
 use tokio::sync::{Mutex, Semaphore};
 
 use super::{
-    Fingerprint, Found, Limits, MAX_RESULT_BYTES, StoreError, WAITING_KIB, idempotent, kib,
+    Fingerprint, Found, Limits, MAX_RESULT_BYTES, SCANS, StoreError, WAITING_KIB, idempotent,
+    in_order, kib,
 };
-use crate::backends::{Backend, Backends, CallError, TooManyBackends};
-use crate::redis_server::{RedisServer, means_down};
+use crate::backends::{Backend, Backends, CallError, PROBE_LIMIT, TooManyBackends};
+use crate::redis_server::{RedisServer, is_read_only, means_down};
 
 /// One command on one key.
 const COMMAND_LIMIT: Duration = Duration::from_secs(2);
@@ -21,8 +23,7 @@ const COMMAND_LIMIT: Duration = Duration::from_secs(2);
 const BATCH_LIMIT: Duration = Duration::from_secs(10);
 /// Keys that one `SCAN` looks at.
 const SCAN_COUNT: usize = 1000;
-/// Keys that one `MGET` or `DEL` names, so that no answer is out of bounds
-/// before it can be measured.
+/// Keys that one `MGET` or `DEL` names at most.
 const KEYS_AT_ONCE: usize = 64;
 
 /// Sets a key if its value is still the one that was read. `ARGV[1]` tells
@@ -44,6 +45,8 @@ struct Link {
     /// not its successor.
     current: RwLock<(u64, Option<MultiplexedConnection>)>,
     connecting: Mutex<()>,
+    /// A write was answered by a replica: the probe must find a primary.
+    refuses_writes: AtomicBool,
 }
 
 impl Link {
@@ -71,8 +74,9 @@ impl Link {
     }
 
     fn forget(&self, number: u64) {
-        if self.current().0 == number {
-            self.replace(None);
+        let mut current = self.current.write().unwrap_or_else(PoisonError::into_inner);
+        if current.0 == number {
+            *current = (number + 1, None);
         }
     }
 }
@@ -84,6 +88,8 @@ pub struct RedisStore {
     backend: Arc<Backend>,
     /// KiB of values that may be on their way to the server.
     budget: Arc<Semaphore>,
+    /// Answers of many keys that are read at once.
+    scans: Arc<Semaphore>,
     swap: Arc<Script>,
     limits: Limits,
 }
@@ -99,12 +105,17 @@ impl RedisStore {
             server,
             current: RwLock::new((0, None)),
             connecting: Mutex::new(()),
+            refuses_writes: AtomicBool::new(false),
         });
         let probed = Arc::clone(&link);
-        let backend = backends.watch(link.server.name().to_owned(), move || {
+        let name = link.server.name().to_owned();
+        let backend = backends.watch(name, PROBE_LIMIT, move || {
             let link = Arc::clone(&probed);
             async move {
-                let connection = link.server.probe().await.map_err(|e| e.to_string())?;
+                let must_write = link.refuses_writes.load(Ordering::Relaxed);
+                let connection = link.server.probe(must_write).await;
+                let connection = connection.map_err(|error| error.to_string())?;
+                link.refuses_writes.store(false, Ordering::Relaxed);
                 // The old one may hang on a server that is gone.
                 link.replace(Some(connection));
                 Ok(())
@@ -115,6 +126,7 @@ impl RedisStore {
             link,
             backend,
             budget: Arc::new(Semaphore::new(WAITING_KIB as usize)),
+            scans: Arc::new(Semaphore::new(SCANS)),
             swap: Arc::new(Script::new(SWAP)),
             limits,
         })
@@ -136,11 +148,13 @@ impl RedisStore {
         let call = async {
             let (number, connection) = self.link.get().await?;
             let answer = command(connection).await;
-            if answer
-                .as_ref()
-                .is_err_and(RedisError::is_unrecoverable_error)
-            {
-                self.link.forget(number);
+            if let Err(error) = &answer {
+                if is_read_only(error) {
+                    self.link.refuses_writes.store(true, Ordering::Relaxed);
+                }
+                if error.is_unrecoverable_error() {
+                    self.link.forget(number);
+                }
             }
             answer
         };
@@ -174,6 +188,7 @@ impl RedisStore {
 
     /// Every key.
     pub(super) async fn keys(&self) -> Result<Vec<String>, StoreError> {
+        let _alone = self.scans.acquire().await;
         // While the server rehashes, a key may come twice.
         let mut keys = BTreeSet::new();
         let mut size = 0;
@@ -227,26 +242,31 @@ impl RedisStore {
 
     /// The values of `keys`, in their order.
     pub(super) async fn get_many(&self, keys: Vec<String>) -> Result<Vec<Found>, StoreError> {
-        let mut found = Vec::with_capacity(keys.len());
+        let _alone = self.scans.acquire().await;
+        let distinct: BTreeSet<&str> = keys.iter().map(String::as_str).collect();
+        let distinct: Vec<&str> = distinct.into_iter().collect();
+        // No answer is out of bounds before it can be measured.
+        let at_once = (MAX_RESULT_BYTES / self.limits.max_value).clamp(1, KEYS_AT_ONCE);
+        let mut values = BTreeMap::new();
         let mut size = 0;
-        for keys in keys.chunks(KEYS_AT_ONCE) {
+        for chunk in distinct.chunks(at_once) {
             let mut command = redis::cmd("MGET");
-            command.arg(keys);
-            let values: Vec<Option<Vec<u8>>> = self.ask(BATCH_LIMIT, &command).await?;
-            for (key, value) in keys.iter().zip(values) {
-                size += key.len() + value.as_ref().map_or(0, Vec::len);
+            command.arg(chunk);
+            let answer: Vec<Option<Vec<u8>>> = self.ask(BATCH_LIMIT, &command).await?;
+            for (key, value) in chunk.iter().zip(answer) {
+                size += value.as_ref().map_or(0, Vec::len);
                 if size > MAX_RESULT_BYTES {
                     return Err(StoreError::too_large());
                 }
-                found.push((key.clone(), value));
+                values.insert(*key, value);
             }
         }
-        Ok(found)
+        in_order(&keys, &values)
     }
 
     /// Stores `value` under `key`.
     pub(super) async fn set(&self, key: String, value: Vec<u8>) -> Result<(), StoreError> {
-        let bytes = self.limits.check(&value)?;
+        let bytes = self.limits.check(&key, &value)?;
         let _share = self.budget.acquire_many(kib(bytes)).await;
         self.ask(COMMAND_LIMIT, &Cmd::set(key, value)).await
     }
@@ -276,6 +296,7 @@ impl RedisStore {
 
     /// Adds `delta` to the counter under `key` and returns its new value.
     pub(super) async fn increment(&self, key: String, delta: i64) -> Result<i64, StoreError> {
+        self.limits.check(&key, &[])?;
         let command = Cmd::incr(&key, delta);
         let answer = self
             .once(COMMAND_LIMIT, async |mut connection| {
@@ -309,7 +330,7 @@ impl RedisStore {
         expected: Option<Fingerprint>,
         value: Vec<u8>,
     ) -> Result<bool, StoreError> {
-        let bytes = self.limits.check(&value)?;
+        let bytes = self.limits.check(&key, &value)?;
         let current = self.get(&key).await?;
         if current.as_deref().map(Fingerprint::of) != expected {
             return Ok(false);

@@ -14,7 +14,7 @@ use std::time::Duration;
 use rusqlite::{Connection, OptionalExtension, params};
 use tokio::sync::{Semaphore, mpsc, oneshot};
 
-use super::{Fingerprint, Found, Limits, MAX_RESULT_BYTES, StoreError, WAITING_KIB, kib};
+use super::{Fingerprint, Found, Limits, MAX_RESULT_BYTES, SCANS, StoreError, WAITING_KIB, kib};
 
 /// Writes that may wait for the writer. A full queue makes callers wait.
 const WAITING_WRITES: usize = 1024;
@@ -24,8 +24,6 @@ const GROUP: usize = 256;
 const BUSY_TIMEOUT: Duration = Duration::from_secs(5);
 /// Connections for reading.
 const READERS: usize = 4;
-/// Reads of many rows at once. Further ones wait: each occupies a thread.
-const SCANS: usize = 2;
 /// Keys on one page of `list-keys`.
 const PAGE: u32 = 1000;
 
@@ -283,7 +281,7 @@ impl SqliteStore {
 
     /// Stores `value` under `key`.
     pub async fn set(&self, key: String, value: Vec<u8>) -> Result<(), StoreError> {
-        let bytes = self.limits.check(&value)?;
+        let bytes = self.limits.check(&key, &value)?;
         let name = Arc::clone(&self.name);
         self.database
             .write(bytes, move |connection| {
@@ -336,9 +334,10 @@ impl SqliteStore {
     /// Adds `delta` to the counter under `key` (0 where there is none) and
     /// returns its new value. Spin stores it as 8 little-endian bytes.
     pub async fn increment(&self, key: String, delta: i64) -> Result<i64, StoreError> {
+        let bytes = self.limits.check(&key, &[])?;
         let name = Arc::clone(&self.name);
         self.database
-            .write(0, move |connection| {
+            .write(bytes, move |connection| {
                 let current = match get(connection, &name, &key)? {
                     None => 0,
                     Some(bytes) => {
@@ -371,7 +370,7 @@ impl SqliteStore {
         expected: Option<Fingerprint>,
         value: Vec<u8>,
     ) -> Result<bool, StoreError> {
-        let bytes = self.limits.check(&value)?;
+        let bytes = self.limits.check(&key, &value)?;
         let name = Arc::clone(&self.name);
         self.database
             .write(bytes, move |connection| {
@@ -506,7 +505,10 @@ mod tests {
             .set("over".into(), vec![7; DEFAULT_MAX_VALUE + 1])
             .await;
         let error = error.expect_err("one byte too many").to_string();
-        assert_eq!(error, "the value has 16777217 bytes, allowed are 16777216");
+        assert_eq!(
+            error,
+            "the value has 16777217 bytes, this store takes 16777216"
+        );
         assert!(!store.exists("over").expect("exists"));
     }
 

@@ -2,17 +2,22 @@
 //! for all of them: where a counter is read, changed and written back, they
 //! would otherwise get in each other's way.
 
+use std::cell::Cell;
 use std::collections::HashMap;
 use std::collections::hash_map::Entry;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 use tokio::sync::oneshot;
 use tokio_util::task::TaskTracker;
 
 use super::StoreError;
 
-/// Callers served by one write.
+/// Callers served by one write, and callers that may wait for one key.
 const GROUP: usize = 256;
+const WAITING: usize = 4 * GROUP;
+/// One write, with all that it tries again.
+const WRITE_LIMIT: Duration = Duration::from_secs(10);
 
 pub(super) type Counted = Result<i64, StoreError>;
 
@@ -35,7 +40,8 @@ pub(super) struct Tally {
 impl Tally {
     /// Adds `delta` under `key`. `write` adds a list of deltas, one after the
     /// other, and returns the count after each. It goes on when the caller is
-    /// gone: what others wait for must not end with one of them.
+    /// gone: what others wait for must not end with one of them. What a caller
+    /// asked for that is gone before its write began is not written.
     pub(super) async fn add<F, W>(&self, key: String, delta: i64, write: W) -> Counted
     where
         F: Future<Output = Result<Vec<Counted>, StoreError>> + Send,
@@ -44,6 +50,9 @@ impl Tally {
         let (reply, counted) = oneshot::channel();
         let waiting = Waiting { delta, reply };
         let vacant = match lock(&self.queues).entry(key.clone()) {
+            Entry::Occupied(queue) if queue.get().len() >= WAITING => {
+                return Err(StoreError::Contended { key });
+            }
             Entry::Occupied(mut queue) => {
                 queue.get_mut().push(waiting);
                 false
@@ -57,6 +66,7 @@ impl Tally {
             let turn = Turn {
                 queues: Arc::clone(&self.queues),
                 key,
+                over: Cell::new(false),
             };
             self.writers.spawn(async move {
                 while let Some(group) = turn.next_group() {
@@ -65,6 +75,12 @@ impl Tally {
             });
         }
         counted.await.map_err(|_| StoreError::Closed)?
+    }
+
+    /// Waits for the writes under way.
+    pub(super) async fn close(&self) {
+        self.writers.close();
+        self.writers.wait().await;
     }
 }
 
@@ -78,8 +94,13 @@ where
     W: Fn(String, Vec<i64>) -> F,
 {
     let deltas = group.iter().map(|waiting| waiting.delta).collect();
+    let write = tokio::time::timeout(WRITE_LIMIT, write(key.to_owned(), deltas)).await;
     // A caller that is gone needs no answer.
-    match write(key.to_owned(), deltas).await {
+    match write.unwrap_or_else(|_| {
+        Err(StoreError::Contended {
+            key: key.to_owned(),
+        })
+    }) {
         Ok(counts) => {
             for (waiting, count) in group.into_iter().zip(counts) {
                 let _ = waiting.reply.send(count);
@@ -97,15 +118,30 @@ where
 struct Turn {
     queues: Arc<Queues>,
     key: String,
+    over: Cell<bool>,
+}
+
+impl Drop for Turn {
+    /// Whatever ends a turn too early, those who wait must hear of it.
+    fn drop(&mut self) {
+        if !self.over.get() {
+            lock(&self.queues).remove(&self.key);
+        }
+    }
 }
 
 impl Turn {
     fn next_group(&self) -> Option<Vec<Waiting>> {
         let mut queues = lock(&self.queues);
+        if let Some(queue) = queues.get_mut(&self.key) {
+            // They may have asked again meanwhile: it must not count twice.
+            queue.retain(|waiting| !waiting.reply.is_closed());
+        }
         let queue = queues.get_mut(&self.key).filter(|queue| !queue.is_empty());
         let Some(queue) = queue else {
             // In the same breath: the next caller begins a turn of its own.
             queues.remove(&self.key);
+            self.over.set(true);
             return None;
         };
         let rest = queue.split_off(queue.len().min(GROUP));
@@ -116,6 +152,8 @@ impl Turn {
 #[cfg(test)]
 mod tests {
     use std::sync::atomic::{AtomicI64, AtomicUsize, Ordering};
+
+    use tokio::sync::Notify;
 
     use super::*;
 
@@ -144,6 +182,44 @@ mod tests {
         assert_eq!(counts, (1..=64).collect::<Vec<_>>());
         assert!(writes.load(Ordering::Relaxed) <= 2);
         assert!(lock(&tally.queues).is_empty());
+    }
+
+    #[tokio::test]
+    async fn what_a_caller_asked_for_that_is_gone_is_not_written() {
+        let tally = Tally::default();
+        let written = Arc::new(Mutex::new(Vec::new()));
+        let began = Arc::new(Notify::new());
+        let go_on = Arc::new(Notify::new());
+        let write = || {
+            let (written, began, go_on) =
+                (Arc::clone(&written), Arc::clone(&began), Arc::clone(&go_on));
+            move |_, deltas: Vec<i64>| {
+                written.lock().expect("no panic").push(deltas.clone());
+                let (began, go_on) = (Arc::clone(&began), Arc::clone(&go_on));
+                async move {
+                    began.notify_one();
+                    go_on.notified().await;
+                    Ok(deltas.into_iter().map(Ok).collect())
+                }
+            }
+        };
+        let first = tally.add("n".to_owned(), 1, write());
+        let rest = async {
+            began.notified().await;
+            let mut gone = Box::pin(tally.add("n".to_owned(), 10, write()));
+            assert!(futures::poll!(&mut gone).is_pending());
+            let stays = tally.add("n".to_owned(), 100, write());
+            drop(gone);
+            go_on.notify_one();
+            let release = async {
+                began.notified().await;
+                go_on.notify_one();
+            };
+            futures::join!(stays, release).0
+        };
+        let (first, stays) = futures::join!(first, rest);
+        assert_eq!((first.expect("1"), stays.expect("100")), (1, 100));
+        assert_eq!(*written.lock().expect("no panic"), [vec![1], vec![100]]);
     }
 
     #[tokio::test]

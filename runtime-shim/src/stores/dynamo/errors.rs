@@ -5,7 +5,8 @@ use aws_sdk_dynamodb::operation::update_item::UpdateItemError;
 
 use super::super::StoreError;
 
-/// Whether the service, rather than the call, is the problem.
+/// Whether the service, or who calls it, rather than the call is the problem.
+/// Being denied one action is an answer: another may be allowed.
 pub(super) fn means_down<E: ProvideErrorMetadata>(error: &SdkError<E>) -> bool {
     match error {
         SdkError::ServiceError(answer) => {
@@ -15,8 +16,11 @@ pub(super) fn means_down<E: ProvideErrorMetadata>(error: &SdkError<E>) -> bool {
                     Some(
                         "ResourceNotFoundException"
                             | "UnrecognizedClientException"
+                            | "InvalidClientTokenId"
                             | "ExpiredTokenException"
-                            | "AccessDeniedException"
+                            | "InvalidSignatureException"
+                            | "IncompleteSignatureException"
+                            | "MissingAuthenticationTokenException"
                     )
                 )
         }
@@ -31,7 +35,8 @@ pub(super) fn lost_the_race(error: &SdkError<UpdateItemError>) -> bool {
         .is_some_and(UpdateItemError::is_conditional_check_failed_exception)
 }
 
-pub(super) fn is_throttling<E: ProvideErrorMetadata>(error: &SdkError<E>) -> bool {
+/// Whether the service did nothing, and asks to be asked again.
+pub(super) fn is_refused_for_now<E: ProvideErrorMetadata>(error: &SdkError<E>) -> bool {
     let code = error
         .as_service_error()
         .and_then(ProvideErrorMetadata::code);
@@ -41,6 +46,7 @@ pub(super) fn is_throttling<E: ProvideErrorMetadata>(error: &SdkError<E>) -> boo
             "ProvisionedThroughputExceededException"
                 | "ThrottlingException"
                 | "RequestLimitExceeded"
+                | "TransactionConflictException"
         )
     )
 }

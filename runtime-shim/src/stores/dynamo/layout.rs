@@ -27,7 +27,7 @@ pub(super) fn fits(key: &str, value: &[u8], limits: Limits) -> Result<usize, Sto
     let limits = Limits {
         max_value: limit.min(limits.max_value),
     };
-    limits.check(value)
+    limits.check(key, value)
 }
 
 pub(super) fn checked(key: &str) -> Result<&str, StoreError> {
@@ -48,15 +48,20 @@ pub(super) fn binary(value: Vec<u8>) -> AttributeValue {
     AttributeValue::B(Blob::new(value))
 }
 
-/// A whole new item. Its version is the time in nanoseconds: later than that of
-/// any item that it takes the place of, also one that was deleted meanwhile.
-pub(super) fn item(key: String, value: Vec<u8>) -> HashMap<String, AttributeValue> {
+/// A version that no write had before: the time in nanoseconds. A counter would
+/// begin anew when an item is deleted and made again.
+pub(super) fn version() -> AttributeValue {
     let now = SystemTime::now().duration_since(UNIX_EPOCH);
-    let version = now.map_or(0, |now| now.as_nanos()).to_string();
+    let now = now.map_or_else(|_| u128::from(fastrand::u64(..)), |now| now.as_nanos());
+    AttributeValue::N(now.to_string())
+}
+
+/// A whole new item.
+pub(super) fn item(key: String, value: Vec<u8>) -> HashMap<String, AttributeValue> {
     HashMap::from([
         (KEY.to_owned(), AttributeValue::S(key)),
         (VALUE.to_owned(), binary(value)),
-        (VERSION.to_owned(), AttributeValue::N(version)),
+        (VERSION.to_owned(), version()),
     ])
 }
 

@@ -19,19 +19,26 @@ use aws_sdk_dynamodb::types::{
 };
 use tokio::sync::Semaphore;
 
-use errors::{is_throttling, lost_the_race, malformed, means_down};
-use layout::{KEY, VALUE, VERSION, binary, checked, counter, fits, item, key_of, text, value_of};
+use errors::{is_refused_for_now, lost_the_race, malformed, means_down};
+use layout::{
+    KEY, VALUE, VERSION, binary, checked, counter, fits, item, key_of, text, value_of, version,
+};
 
 use super::limits::check_sum;
 use super::tally::Tally;
 use super::{
-    Fingerprint, Found, Limits, MAX_RESULT_BYTES, StoreError, WAITING_KIB, idempotent, kib,
+    Fingerprint, Found, Limits, MAX_RESULT_BYTES, SCANS, StoreError, WAITING_KIB, idempotent,
+    in_order, kib,
 };
 use crate::aws::{self, AwsSettings, Calling, Identity, explain};
 use crate::backends::{Backend, Backends, CallError, TooManyBackends};
 
-/// One call.
+/// One call that concerns one key, and one that concerns many.
 const CALL_LIMIT: Duration = Duration::from_secs(3);
+const BATCH_LIMIT: Duration = Duration::from_secs(10);
+/// A probe may have to wait for credentials, which may come from another
+/// program or service.
+const PROBE_LIMIT: Duration = Duration::from_secs(15);
 /// Service quotas: entries of one batch call.
 const MAX_GETS: usize = 100;
 const MAX_WRITES: usize = 25;
@@ -42,6 +49,7 @@ const FIRST_PAUSE: Duration = Duration::from_millis(10);
 const LONGEST_PAUSE: Duration = Duration::from_millis(500);
 
 /// `type = "aws_dynamo"`
+#[derive(PartialEq)]
 pub struct DynamoConfig {
     /// AWS' region.
     pub region: String,
@@ -60,6 +68,8 @@ pub struct DynamoStore {
     backend: Arc<Backend>,
     /// KiB of values that may be on their way to the service.
     budget: Arc<Semaphore>,
+    /// Answers of many keys that are read at once.
+    scans: Arc<Semaphore>,
     tally: Arc<Tally>,
     limits: Limits,
 }
@@ -75,12 +85,12 @@ struct Table {
 impl DynamoStore {
     /// The store in the table of `config`, which need not answer yet.
     pub async fn new(
-        config: DynamoConfig,
+        config: &DynamoConfig,
         settings: &AwsSettings,
         backends: &Backends,
         limits: Limits,
     ) -> Result<Self, TooManyBackends> {
-        let identity = match config.keys {
+        let identity = match config.keys.clone() {
             Some((access_key, secret_key, token)) => Identity::Keys {
                 access_key,
                 secret_key,
@@ -91,18 +101,19 @@ impl DynamoStore {
         let calling = Calling {
             region: Some(&config.region),
             endpoint: settings.dynamodb_endpoint.as_deref(),
-            attempt_timeout: CALL_LIMIT,
+            // Calls have limits of their own; this one ends what they cut off.
+            attempt_timeout: PROBE_LIMIT,
             max_attempts: 1,
         };
         let shared = aws::sdk_config(settings, identity, calling).await;
         let table = Arc::new(Table {
             client: Client::new(&shared),
-            name: config.table,
+            name: config.table.clone(),
             consistent_read: config.consistent_read,
         });
         let probed = Arc::clone(&table);
         let name = format!("dynamodb table {} in {}", table.name, config.region);
-        let backend = backends.watch(name, move || {
+        let backend = backends.watch(name, PROBE_LIMIT, move || {
             let table = Arc::clone(&probed);
             async move { table.probe().await }
         })?;
@@ -111,6 +122,7 @@ impl DynamoStore {
             table,
             backend,
             budget: Arc::new(Semaphore::new(WAITING_KIB as usize)),
+            scans: Arc::new(Semaphore::new(SCANS)),
             tally: Arc::default(),
             limits,
         })
@@ -123,20 +135,20 @@ impl DynamoStore {
     /// Makes a call, which may be made any number of times, until it is
     /// answered. The client's futures are large: they are boxed, so that those
     /// of the other stores, which share an enum with them, stay small.
-    async fn ask<T, E, F>(&self, call: impl Fn() -> F) -> Result<T, StoreError>
+    async fn ask<T, E, F>(&self, limit: Duration, call: impl Fn() -> F) -> Result<T, StoreError>
     where
         F: Future<Output = Result<T, SdkError<E>>>,
         E: ProvideErrorMetadata + std::error::Error + 'static,
     {
-        idempotent(|| self.once(Box::pin(call()))).await
+        idempotent(|| self.once(limit, Box::pin(call()))).await
     }
 
-    async fn once<T, E, F>(&self, call: Pin<Box<F>>) -> Result<T, StoreError>
+    async fn once<T, E, F>(&self, limit: Duration, call: Pin<Box<F>>) -> Result<T, StoreError>
     where
         F: Future<Output = Result<T, SdkError<E>>>,
         E: ProvideErrorMetadata + std::error::Error + 'static,
     {
-        let answer = self.backend.call(CALL_LIMIT, means_down, call).await;
+        let answer = self.backend.call(limit, means_down, call).await;
         answer.map_err(|error| self.explain(error))
     }
 
@@ -154,9 +166,9 @@ impl DynamoStore {
         match &error {
             SdkError::TimeoutError(_) => StoreError::TimedOut {
                 backend: self.backend.name().into(),
-                limit: CALL_LIMIT,
+                limit: PROBE_LIMIT,
             },
-            error if is_throttling(error) => StoreError::Throttled,
+            error if is_refused_for_now(error) => StoreError::Throttled,
             error if means_down(error) => StoreError::Broken(explain(error)),
             error => StoreError::Database(explain(error)),
         }
@@ -172,8 +184,18 @@ impl DynamoStore {
         let read = self.table.client.get_item().table_name(&self.table.name);
         let read = read.consistent_read(consistent).key(KEY, text(key));
         let read = read.projection_expression(VALUE);
-        let answer = self.ask(|| read.clone().send()).await?;
+        let answer = self.ask(CALL_LIMIT, || read.clone().send()).await?;
         Ok(answer.item.and_then(value_of))
+    }
+
+    /// The value of `key`, however the table is read otherwise.
+    pub(super) async fn current(&self, key: &str) -> Result<Option<Vec<u8>>, StoreError> {
+        self.read(key, true).await
+    }
+
+    /// Waits for increments that go on although their callers are gone.
+    pub(super) async fn close(&self) {
+        self.tally.close().await;
     }
 
     /// Whether `key` has a value.
@@ -182,11 +204,16 @@ impl DynamoStore {
         let read = self.table.client.get_item().table_name(&self.table.name);
         let read = read.consistent_read(self.table.consistent_read);
         let read = read.key(KEY, text(key)).projection_expression(KEY);
-        Ok(self.ask(|| read.clone().send()).await?.item.is_some())
+        Ok(self
+            .ask(CALL_LIMIT, || read.clone().send())
+            .await?
+            .item
+            .is_some())
     }
 
     /// Every key: a scan of the table.
     pub(super) async fn keys(&self) -> Result<Vec<String>, StoreError> {
+        let _alone = self.scans.acquire().await;
         let mut keys = Vec::new();
         let mut size = 0;
         let mut cursor = None;
@@ -218,7 +245,7 @@ impl DynamoStore {
             .projection_expression(KEY)
             .set_exclusive_start_key(start);
         let scan = scan.consistent_read(self.table.consistent_read);
-        let page = self.ask(|| scan.clone().send()).await?;
+        let page = self.ask(BATCH_LIMIT, || scan.clone().send()).await?;
         let keys = page.items.unwrap_or_default().into_iter();
         let next = page.last_evaluated_key.and_then(key_of);
         Ok((keys.filter_map(key_of).collect(), next))
@@ -226,6 +253,7 @@ impl DynamoStore {
 
     /// The values of `keys`, in their order.
     pub(super) async fn get_many(&self, keys: Vec<String>) -> Result<Vec<Found>, StoreError> {
+        let _alone = self.scans.acquire().await;
         let mut values: BTreeMap<&str, Option<Vec<u8>>> = BTreeMap::new();
         for key in &keys {
             values.insert(checked(key)?, None);
@@ -243,11 +271,7 @@ impl DynamoStore {
                 }
             }
         }
-        // A key that was asked for twice is answered twice.
-        Ok(keys
-            .iter()
-            .map(|key| (key.clone(), values.get(key.as_str()).cloned().flatten()))
-            .collect())
+        in_order(&keys, &values)
     }
 
     async fn get_chunk(&self, keys: &[&str]) -> Result<Vec<(String, Vec<u8>)>, StoreError> {
@@ -263,7 +287,7 @@ impl DynamoStore {
             pause(attempt).await;
             let call = self.table.client.batch_get_item();
             let call = call.request_items(&self.table.name, wanted);
-            let answer = self.ask(|| call.clone().send()).await?;
+            let answer = self.ask(BATCH_LIMIT, || call.clone().send()).await?;
             let items = answer
                 .responses
                 .and_then(|mut of| of.remove(&self.table.name));
@@ -291,7 +315,7 @@ impl DynamoStore {
         let _share = self.budget.acquire_many(kib(bytes)).await;
         let put = self.table.client.put_item().table_name(&self.table.name);
         let put = put.set_item(Some(item(key, value)));
-        self.ask(|| put.clone().send()).await?;
+        self.ask(CALL_LIMIT, || put.clone().send()).await?;
         Ok(())
     }
 
@@ -318,7 +342,7 @@ impl DynamoStore {
     pub(super) async fn delete(&self, key: String) -> Result<(), StoreError> {
         let delete = self.table.client.delete_item().table_name(&self.table.name);
         let delete = delete.key(KEY, text(checked(&key)?));
-        self.ask(|| delete.clone().send()).await?;
+        self.ask(CALL_LIMIT, || delete.clone().send()).await?;
         Ok(())
     }
 
@@ -345,7 +369,7 @@ impl DynamoStore {
             let rest = writes.split_off(writes.len().min(MAX_WRITES));
             let call = self.table.client.batch_write_item();
             let call = call.request_items(&self.table.name, writes);
-            let answer = self.ask(|| call.clone().send()).await?;
+            let answer = self.ask(BATCH_LIMIT, || call.clone().send()).await?;
             let left = answer
                 .unprocessed_items
                 .and_then(|mut of| of.remove(&self.table.name));
@@ -379,7 +403,7 @@ impl DynamoStore {
     ) -> Result<Vec<Result<i64, StoreError>>, StoreError> {
         for attempt in 0..=RETRIES {
             pause(attempt).await;
-            let before = self.read(key, true).await?;
+            let before = self.current(key).await?;
             let mut count = match &before {
                 None => 0,
                 Some(bytes) => counter(bytes).ok_or_else(|| StoreError::NotACounter {
@@ -397,9 +421,10 @@ impl DynamoStore {
                 }),
             });
             let counts: Vec<_> = counts.collect();
-            if self
-                .replace(key, before, count.to_string().into_bytes())
-                .await?
+            if counts.iter().all(Result::is_err)
+                || self
+                    .replace(key, before, count.to_string().into_bytes())
+                    .await?
             {
                 return Ok(counts);
             }
@@ -417,7 +442,7 @@ impl DynamoStore {
         value: Vec<u8>,
     ) -> Result<bool, StoreError> {
         let bytes = fits(&key, &value, self.limits)?;
-        let current = self.read(&key, true).await?;
+        let current = self.current(&key).await?;
         if current.as_deref().map(Fingerprint::of) != expected {
             return Ok(false);
         }
@@ -436,11 +461,11 @@ impl DynamoStore {
         let update = self.table.client.update_item().table_name(&self.table.name);
         let update = update
             .key(KEY, text(key))
-            .update_expression("SET #value = :new ADD #version :one")
+            .update_expression("SET #value = :new, #version = :version")
             .expression_attribute_names("#value", VALUE)
             .expression_attribute_names("#version", VERSION)
             .expression_attribute_values(":new", binary(new))
-            .expression_attribute_values(":one", AttributeValue::N("1".to_owned()));
+            .expression_attribute_values(":version", version());
         let update = match old {
             None => update.condition_expression("attribute_not_exists(#value)"),
             Some(old) => update
@@ -457,7 +482,7 @@ impl DynamoStore {
                 Ok(_) => return Ok(true),
                 Err(CallError::Failed(error)) if lost_the_race(&error) => return Ok(false),
                 // The service did nothing: this may be tried again.
-                Err(CallError::Failed(error)) if is_throttling(&error) => {}
+                Err(CallError::Failed(error)) if is_refused_for_now(&error) => {}
                 Err(error) => return Err(self.explain(error)),
             }
         }
@@ -466,11 +491,14 @@ impl DynamoStore {
 }
 
 impl Table {
-    /// Reads an item as every grant for this store allows it.
+    /// Reads an item, which need not exist.
     async fn probe(&self) -> Result<(), String> {
         let read = self.client.get_item().table_name(&self.name);
-        let read = read.key(KEY, text("gristmill-ready")).send().await;
-        read.map(|_| ()).map_err(|error| explain(&error))
+        match read.key(KEY, text("gristmill-ready")).send().await {
+            Err(error) if means_down(&error) => Err(explain(&error)),
+            // Being throttled, or denied this key, is an answer, too.
+            _ => Ok(()),
+        }
     }
 }
 

@@ -253,3 +253,14 @@ pub(crate) fn large(label: &str, bytes: usize) -> Result<String, String> {
     bucket.delete("large").map_err(|e| format!("{e:?}"))?;
     Ok(same.to_string())
 }
+
+/// Asks for one value so many times in one call.
+pub(crate) fn often(label: &str, times: usize) -> Result<String, String> {
+    let bucket = store::open(label).map_err(|e| format!("{e:?}"))?;
+    bucket
+        .set("often", &binary(350 * 1024))
+        .map_err(|e| format!("{e:?}"))?;
+    let found = batch::get_many(&bucket, &vec!["often".to_owned(); times]);
+    bucket.delete("often").map_err(|e| format!("{e:?}"))?;
+    Ok(found.map_err(|e| format!("{e:?}"))?.len().to_string())
+}

@@ -86,11 +86,12 @@ async fn answer(
         },
         "kv" => kv(request.method(), rest, request).await?,
         "keyvalue" => (200, keyvalue::suite(rest).into()),
-        "count" | "append" | "large" => {
+        "count" | "append" | "large" | "often" => {
             let (label, rest) = rest.split_once('/').context("a label, then what to do")?;
             let answer = match verb {
                 "count" => keyvalue::count(label, rest),
                 "append" => keyvalue::append(label, rest),
+                "often" => keyvalue::often(label, rest.parse()?),
                 _ => keyvalue::large(label, rest.parse()?),
             };
             match answer {
