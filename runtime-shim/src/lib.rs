@@ -26,6 +26,7 @@ pub mod names;
 pub mod printer;
 pub mod project;
 pub mod queue;
+pub mod redis_pool;
 pub mod redis_server;
 pub mod runtime_config;
 pub mod settings;

@@ -2,12 +2,19 @@
 //! (or that `SSL_CERT_FILE` names) and, so that an image without certificates
 //! works, Mozilla's list.
 
-use std::sync::Arc;
+use std::sync::{Arc, LazyLock};
 
 use rustls::{ClientConfig, RootCertStore};
 
+/// Reading the system's certificates takes many files: once is enough.
+static CONFIG: LazyLock<ClientConfig> = LazyLock::new(read);
+
 /// The settings for a client.
 pub fn client_config() -> ClientConfig {
+    CONFIG.clone()
+}
+
+fn read() -> ClientConfig {
     let mut roots = RootCertStore {
         roots: webpki_roots::TLS_SERVER_ROOTS.to_vec(),
     };

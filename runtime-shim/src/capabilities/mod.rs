@@ -1,11 +1,14 @@
 //! What a component may ask of the host: one file for each capability, each
 //! answering imports for the component that asks and for no other.
 
+mod clients;
 mod config;
 mod guest_log;
 mod key_value;
 mod limits;
 mod outbound_http;
+mod outbound_redis;
+mod refusal;
 mod variables;
 mod wasi_keyvalue;
 
@@ -23,12 +26,13 @@ use crate::invoker::{Caller, Invoker};
 use crate::names::StoreLabel;
 use crate::stores::Store;
 
+pub use clients::Clients;
 use guest_log::GuestLog;
 use key_value::KeyValueView;
 use limits::Limits;
 pub use limits::MemoryBudget;
-pub use outbound_http::HttpClient;
 use outbound_http::Outbound;
+use outbound_redis::RedisView;
 
 #[allow(
     missing_docs,
@@ -43,6 +47,7 @@ mod bindings {
             package gristmill:host;
             world capabilities {
                 import fermyon:spin/key-value@2.0.0;
+                import fermyon:spin/redis@2.0.0;
                 import fermyon:spin/variables@2.0.0;
                 import wasi:keyvalue/store@0.2.0-draft2;
                 import wasi:keyvalue/atomics@0.2.0-draft2;
@@ -54,6 +59,7 @@ mod bindings {
         imports: { default: async | trappable },
         with: {
             "fermyon:spin/key-value.store": crate::stores::Store,
+            "fermyon:spin/redis.connection": super::outbound_redis::Connection,
             "wasi:keyvalue/store.bucket": crate::stores::Store,
             "wasi:keyvalue/atomics.cas": super::wasi_keyvalue::Cas,
         },
@@ -80,6 +86,7 @@ pub struct Sandbox {
     grants: Arc<Grants>,
     table: ResourceTable,
     open_stores: usize,
+    open_redis: usize,
     wasi: WasiCtx,
     http: WasiHttpCtx,
     outbound: Outbound,
@@ -99,6 +106,7 @@ impl Sandbox {
         Self {
             table: ResourceTable::new(),
             open_stores: 0,
+            open_redis: 0,
             wasi: wasi.build(),
             http: WasiHttpCtx::new(),
             limits: Limits::new(invoker.max_memory(), invoker.memory_budget()),
@@ -122,6 +130,15 @@ impl Sandbox {
             granted: &self.grants.stores,
             table: &mut self.table,
             open: &mut self.open_stores,
+        }
+    }
+
+    fn redis(&mut self) -> RedisView<'_> {
+        RedisView {
+            grants: &self.grants,
+            pools: &self.outbound.clients().redis,
+            table: &mut self.table,
+            open: &mut self.open_redis,
         }
     }
 }
@@ -162,6 +179,7 @@ pub fn add_to_linker(linker: &mut Linker<Sandbox>) -> wasmtime::Result<()> {
     wasi::keyvalue::store::add_to_linker::<_, key_value::KeyValue>(linker, Sandbox::key_value)?;
     wasi::keyvalue::atomics::add_to_linker::<_, key_value::KeyValue>(linker, Sandbox::key_value)?;
     wasi::keyvalue::batch::add_to_linker::<_, key_value::KeyValue>(linker, Sandbox::key_value)?;
+    spin::redis::add_to_linker::<_, outbound_redis::OutboundRedis>(linker, Sandbox::redis)?;
     spin::variables::add_to_linker::<_, Own>(linker, Sandbox::component)?;
     wasi::config::store::add_to_linker::<_, Own>(linker, Sandbox::component)?;
     Ok(())
