@@ -22,6 +22,7 @@ pub mod invoker;
 pub mod logging;
 pub mod manifest;
 pub mod metrics;
+pub mod mqtt;
 pub mod names;
 pub mod printer;
 pub mod project;

@@ -4,6 +4,7 @@
 #![cfg(target_family = "wasm")]
 #![allow(unsafe_code, reason = "generated bindings")]
 
+mod mqtt;
 mod redis;
 mod sockets;
 
@@ -27,6 +28,7 @@ fn handle(request: Request) -> impl IntoResponse {
 #[derive(Default)]
 struct Open {
     redis: Vec<spin_sdk::redis::Connection>,
+    mqtt: Vec<spin_sdk::mqtt::Connection>,
 }
 
 impl Open {
@@ -42,6 +44,7 @@ impl Open {
                 "awake".to_owned()
             }
             ("redis", words) => redis::step(&mut self.redis, words),
+            ("mqtt", words) => mqtt::step(&mut self.mqtt, words),
             ("socket", words) => sockets::step(words),
             _ => format!("no such step: {step}"),
         }
