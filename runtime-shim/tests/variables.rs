@@ -157,7 +157,7 @@ fn write(dir: &Path, name: &str, text: &str) -> String {
 fn the_first_provider_that_has_a_value_gives_it() {
     let vault = Vault::start(usual);
     let dir = tempfile::tempdir().unwrap();
-    let dotenv = write(dir.path(), "app.env", "APP_IN_DOTENV=from dotenv\n");
+    let dotenv = write(dir.path(), "app.env", "APP_IN_DOTENV=\"from dotenv\"\n");
     let config = format!(
         "[[variables_provider]]\ntype = 'static'\nvalues = {{ in_static = 'from static' }}
         {}prefix = 'apps/one'
