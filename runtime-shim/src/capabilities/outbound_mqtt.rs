@@ -53,7 +53,7 @@ impl From<CallError<PublishError>> for Error {
 
 impl MqttView<'_> {
     fn connect(
-        &mut self,
+        &self,
         address: &str,
         username: String,
         password: &str,
