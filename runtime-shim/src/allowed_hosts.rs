@@ -152,29 +152,34 @@ fn default_port(scheme: &str) -> Option<u16> {
     })
 }
 
-impl AllowedHost {
-    fn allows(&self, scheme: &str, host: &Host, port: Option<u16>) -> bool {
-        let scheme_fits = self
-            .scheme
-            .as_deref()
-            .is_none_or(|allowed| allowed == scheme);
-        let host_fits = match (&self.host, host) {
-            (HostPattern::Any, _) => true,
-            (HostPattern::Subdomains(suffix), Host::Domain(domain)) => {
-                domain.ends_with(suffix.as_str())
-            }
-            (HostPattern::Exactly(allowed), host) => allowed == host,
-            (HostPattern::Network(network), Host::Ipv4(ip)) => network.contains(&IpAddr::from(*ip)),
-            (HostPattern::Network(network), Host::Ipv6(ip)) => network.contains(&IpAddr::from(*ip)),
+impl HostPattern {
+    fn fits(&self, host: &Host) -> bool {
+        match (self, host) {
+            (Self::Any, _) => true,
+            (Self::Subdomains(suffix), Host::Domain(domain)) => domain.ends_with(suffix.as_str()),
+            (Self::Exactly(allowed), host) => allowed == host,
+            (Self::Network(network), Host::Ipv4(ip)) => network.contains(&IpAddr::from(*ip)),
+            (Self::Network(network), Host::Ipv6(ip)) => network.contains(&IpAddr::from(*ip)),
             _ => false,
-        };
+        }
+    }
+}
+
+impl AllowedHost {
+    fn fits_scheme(&self, scheme: &str) -> bool {
+        self.scheme
+            .as_deref()
+            .is_none_or(|allowed| allowed == scheme)
+    }
+
+    fn allows(&self, scheme: &str, host: &Host, port: Option<u16>) -> bool {
         let port_fits = match (&self.port, port.or_else(|| default_port(scheme))) {
             (PortPattern::Any, _) => true,
             (PortPattern::Exactly(allowed), Some(port)) => *allowed == port,
             (PortPattern::Range(range), Some(port)) => range.contains(&port),
             (_, None) => false,
         };
-        scheme_fits && host_fits && port_fits
+        self.fits_scheme(scheme) && self.host.fits(host) && port_fits
     }
 }
 
@@ -198,11 +203,37 @@ impl AllowedHosts {
             .any(|allowed| allowed.allows(scheme, &host, port))
     }
 
+    /// Whether `scheme://ip:port` may be reached.
+    pub fn allow_ip(&self, scheme: &str, ip: IpAddr, port: u16) -> bool {
+        let host = match ip {
+            IpAddr::V4(ip) => Host::Ipv4(ip),
+            IpAddr::V6(ip) => Host::Ipv6(ip),
+        };
+        self.0
+            .iter()
+            .any(|allowed| allowed.allows(scheme, &host, Some(port)))
+    }
+
+    /// Whether anything may be reached by `scheme`.
+    pub fn allow_scheme(&self, scheme: &str) -> bool {
+        self.0.iter().any(|allowed| allowed.fits_scheme(scheme))
+    }
+
+    /// Whether sockets to the host called `name` are allowed, at whatever port.
+    pub fn allow_lookup(&self, name: &str) -> bool {
+        let Ok(host @ Host::Domain(_)) = Host::parse(name) else {
+            return false;
+        };
+        self.0.iter().any(|allowed| {
+            (allowed.fits_scheme("tcp") || allowed.fits_scheme("udp")) && allowed.host.fits(&host)
+        })
+    }
+
     /// Whether requests to the application itself (`self`) are allowed.
     pub fn allow_itself(&self, scheme: &str) -> bool {
         self.0.iter().any(|allowed| {
             matches!(allowed.host, HostPattern::Any | HostPattern::Itself)
-                && allowed.scheme.as_deref().is_none_or(|s| s == scheme)
+                && allowed.fits_scheme(scheme)
         })
     }
 
@@ -328,6 +359,24 @@ mod tests {
     fn nothing_is_allowed_by_default() {
         assert!(!AllowedHosts::default().allow("http", "127.0.0.1", Some(80)));
         assert!(!AllowedHosts::default().allow_itself("http"));
+    }
+
+    #[test]
+    fn knows_what_is_about_sockets() {
+        for (entry, tcp, lookup) in [
+            ("tcp://db.test:5432", true, true),
+            ("udp://*.test:53", false, true),
+            ("*://*:*", true, true),
+            ("tcp://other.test:5432", true, false),
+            ("tcp://10.0.0.0/8:*", true, false),
+            ("redis://db.test:6379", false, false),
+            ("https://db.test", false, false),
+        ] {
+            let hosts = AllowedHosts(vec![entry.parse().expect(entry)]);
+            assert_eq!(hosts.allow_scheme("tcp"), tcp, "{entry}");
+            assert_eq!(hosts.allow_lookup("db.test"), lookup, "{entry}");
+            assert!(!hosts.allow_lookup("127.0.0.1"), "{entry}");
+        }
     }
 
     #[test]

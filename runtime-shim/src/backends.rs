@@ -16,7 +16,7 @@ use tokio_util::task::TaskTracker;
 
 /// After so long without an answer to its probe a backend is down. As a rule the
 /// probe ends then, too.
-pub const PROBE_LIMIT: Duration = Duration::from_secs(2);
+const PROBE_LIMIT: Duration = Duration::from_secs(2);
 /// A call that was given up after so long says something about the backend.
 const SUSPICIOUS: Duration = Duration::from_millis(100);
 /// Between the probes of a backend that is down: the first pause and the longest.
@@ -143,10 +143,11 @@ impl Backend {
     async fn ask(&self) -> bool {
         let mut probe = (self.probe)();
         let mut verdict = tokio::time::timeout(PROBE_LIMIT, &mut probe).await;
-        if verdict.is_err() && self.probe_limit > PROBE_LIMIT {
+        let more = self.probe_limit.saturating_sub(PROBE_LIMIT);
+        if verdict.is_err() && !more.is_zero() {
             // It is given more time, and is down for the time being.
             self.set(Some(silence(PROBE_LIMIT)));
-            verdict = tokio::time::timeout(self.probe_limit - PROBE_LIMIT, &mut probe).await;
+            verdict = tokio::time::timeout(more, &mut probe).await;
         }
         let verdict = verdict.unwrap_or_else(|_| Err(silence(self.probe_limit)));
         let answers = verdict.is_ok();
@@ -223,9 +224,18 @@ pub struct Backends {
 pub struct TooManyBackends;
 
 impl Backends {
-    /// Watches a backend, which is taken to be up until it is suspected. A probe
-    /// is given up after `probe_limit`, at least [`PROBE_LIMIT`].
-    pub fn watch<F, P>(
+    /// Watches a backend, which is taken to be up until it is suspected.
+    pub fn watch<F, P>(&self, name: String, probe: P) -> Result<Arc<Backend>, TooManyBackends>
+    where
+        F: Future<Output = Result<(), String>> + Send + 'static,
+        P: Fn() -> F + Send + Sync + 'static,
+    {
+        self.watch_patiently(name, PROBE_LIMIT, probe)
+    }
+
+    /// As `watch`; a probe without an answer goes on for `probe_limit`, while the
+    /// backend is down already.
+    pub fn watch_patiently<F, P>(
         &self,
         name: String,
         probe_limit: Duration,
@@ -361,7 +371,7 @@ mod tests {
         let (answers, answering) = watch::channel(false);
         let backends = Backends::default();
         let backend = backends
-            .watch("redis h:1".to_owned(), PROBE_LIMIT, move || {
+            .watch("redis h:1".to_owned(), move || {
                 let verdict = *answering.borrow();
                 async move { verdict.then_some(()).ok_or_else(|| "refused".to_owned()) }
             })
@@ -389,7 +399,7 @@ mod tests {
         let backends = Backends::default();
         let probed = Arc::new(Notify::new());
         let backend = backends
-            .watch("redis h:1".to_owned(), PROBE_LIMIT, {
+            .watch("redis h:1".to_owned(), {
                 let probed = Arc::clone(&probed);
                 move || {
                     probed.notify_one();
@@ -407,7 +417,7 @@ mod tests {
     async fn a_call_that_its_caller_gives_up_is_suspicious_too() {
         let backends = Backends::default();
         let backend = backends
-            .watch("redis h:1".to_owned(), PROBE_LIMIT, || async {
+            .watch("redis h:1".to_owned(), || async {
                 Err("refused".to_owned())
             })
             .expect("there is room");
@@ -428,7 +438,7 @@ mod tests {
     async fn what_a_guest_merely_mentions_holds_nobody_up() {
         let backends = Backends::default();
         let backend = backends
-            .watch("redis nowhere:1".to_owned(), PROBE_LIMIT, || async {
+            .watch("redis nowhere:1".to_owned(), || async {
                 Err("refused".to_owned())
             })
             .expect("there is room");

@@ -13,7 +13,7 @@ use crate::settings::Environment;
 
 /// Checks the application and prints its components, routes and queues.
 pub async fn run(args: ProjectArgs, environment: &Environment) -> anyhow::Result<()> {
-    let project = Project::load(args, environment)?;
+    let project = Project::load(args, environment).await?;
     let app = project.app(None)?;
     let stores = project.open_stores(&app).await?;
     let lines = describe(&app);

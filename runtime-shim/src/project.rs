@@ -68,7 +68,7 @@ pub struct Project {
 
 impl Project {
     /// Reads all the files and resolves the variables.
-    pub fn load(args: ProjectArgs, environment: &Environment) -> Result<Self, ProjectError> {
+    pub async fn load(args: ProjectArgs, environment: &Environment) -> Result<Self, ProjectError> {
         let path = if args.from.is_dir() {
             args.from.join("spin.toml")
         } else {
@@ -96,7 +96,7 @@ impl Project {
             environment: environment.clone().with_dotenv(&base_dir.join(".env"))?,
         });
         let given: BTreeMap<_, _> = args.variables.into_iter().collect();
-        let variables = Variables::resolve(&manifest.variables, given, &providers)?;
+        let variables = Variables::resolve(&manifest.variables, given, &providers).await?;
 
         let max_memory = match (args.max_instance_memory, environment.get(MEMORY_SETTING)) {
             (Some(bytes), _) => bytes,

@@ -2,10 +2,20 @@
 //! which of its errors mean that it is down. Keys and commands are others'
 //! business.
 
+use std::io;
+use std::sync::Arc;
 use std::time::Duration;
 
-use redis::aio::MultiplexedConnection;
-use redis::{AsyncConnectionConfig, Client, ErrorKind, RedisError, ServerErrorKind};
+use redis::aio::{AsyncStream, MultiplexedConnection};
+use redis::{
+    AsyncConnectionConfig, Client, Cmd, ConnectionAddr, ErrorKind, RedisError, ServerErrorKind,
+    Value,
+};
+use tokio::net::{TcpStream, UnixStream};
+use tokio_rustls::TlsConnector;
+use tokio_util::task::AbortOnDropHandle;
+
+use crate::tls;
 
 /// How long connecting may take, authentication included.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(2);
@@ -50,25 +60,32 @@ impl RedisServer {
     }
 
     /// A new connection. Callers put a limit on each command.
-    pub async fn connect(&self) -> Result<MultiplexedConnection, RedisError> {
-        let config = AsyncConnectionConfig::new()
-            .set_connection_timeout(Some(CONNECT_TIMEOUT))
-            .set_response_timeout(None);
-        self.client
-            .get_multiplexed_async_connection_with_config(&config)
+    pub async fn connect(&self) -> Result<OwnConnection, RedisError> {
+        let info = self.client.get_connection_info();
+        let config = AsyncConnectionConfig::new().set_response_timeout(None);
+        let connect = async {
+            let stream = open_stream(info.addr()).await?;
+            let settings = info.redis_settings();
+            MultiplexedConnection::new_with_config(settings, stream, config).await
+        };
+        let (commands, driver) = tokio::time::timeout(CONNECT_TIMEOUT, connect)
             .await
+            .map_err(|_| io::Error::from(io::ErrorKind::TimedOut))??;
+        let driver = AbortOnDropHandle::new(tokio::spawn(driver));
+        Ok(OwnConnection { commands, driver })
     }
 
     /// Connects anew and asks for an answer; with `must_write` not from a replica.
     /// A user who may not ask has been answered, too.
-    pub async fn probe(&self, must_write: bool) -> Result<MultiplexedConnection, RedisError> {
-        let mut connection = self.connect().await?;
-        let pong: Result<(), RedisError> = redis::cmd("PING").query_async(&mut connection).await;
+    pub async fn probe(&self, must_write: bool) -> Result<OwnConnection, RedisError> {
+        let connection = self.connect().await?;
+        let mut commands = connection.commands();
+        let pong: Result<(), RedisError> = redis::cmd("PING").query_async(&mut commands).await;
         pong.or_else(unless_down)?;
         if must_write {
-            let role = redis::cmd("ROLE").query_async(&mut connection).await;
-            let role: Vec<redis::Value> = role.or_else(unless_down)?;
-            if role.first() == Some(&redis::Value::BulkString(b"slave".to_vec())) {
+            let role = redis::cmd("ROLE").query_async(&mut commands).await;
+            let role: Vec<Value> = role.or_else(unless_down)?;
+            if role.first() == Some(&Value::BulkString(b"slave".to_vec())) {
                 let what = "it is a replica, which takes no writes";
                 return Err((ErrorKind::Server(ServerErrorKind::ReadOnly), what).into());
             }
@@ -88,6 +105,51 @@ fn unless_down<T: Default>(error: RedisError) -> Result<T, RedisError> {
 /// Whether a replica refused a write.
 pub fn is_read_only(error: &RedisError) -> bool {
     error.kind() == ErrorKind::Server(ServerErrorKind::ReadOnly)
+}
+
+/// A connection that tells whether it has ended.
+pub struct OwnConnection {
+    commands: MultiplexedConnection,
+    driver: AbortOnDropHandle<()>,
+}
+
+impl OwnConnection {
+    /// Sends `command` and waits for its answer, without a limit.
+    pub async fn run(&mut self, command: &Cmd) -> Result<Value, RedisError> {
+        command.query_async(&mut self.commands).await
+    }
+
+    /// For many users at once: their commands are pipelined. They end with `self`.
+    pub fn commands(&self) -> MultiplexedConnection {
+        self.commands.clone()
+    }
+
+    /// Whether either side has closed it.
+    pub fn has_ended(&self) -> bool {
+        self.driver.is_finished()
+    }
+}
+
+type Stream = std::pin::Pin<Box<dyn AsyncStream + Send + Sync>>;
+
+/// Not left to the client: it would trust the system's authorities alone.
+async fn open_stream(address: &ConnectionAddr) -> io::Result<Stream> {
+    let (host, port) = match address {
+        ConnectionAddr::Tcp(host, port) | ConnectionAddr::TcpTls { host, port, .. } => {
+            (host.as_str(), *port)
+        }
+        ConnectionAddr::Unix(path) => return Ok(Box::pin(UnixStream::connect(path).await?)),
+        _ => return Err(io::ErrorKind::Unsupported.into()),
+    };
+    let tcp = TcpStream::connect((host, port)).await?;
+    tcp.set_nodelay(true)?;
+    if matches!(address, ConnectionAddr::Tcp(..)) {
+        return Ok(Box::pin(tcp));
+    }
+    let name = rustls::pki_types::ServerName::try_from(host.to_owned());
+    let name = name.map_err(|_| io::Error::from(io::ErrorKind::InvalidInput))?;
+    let tls = TlsConnector::from(Arc::new(tls::client_config()));
+    Ok(Box::pin(tls.connect(name, tcp).await?))
 }
 
 /// Whether `error` says that the server cannot be used at present, rather than

@@ -10,9 +10,9 @@ use crate::names::{StoreLabel, VariableName};
 use crate::redis_server::RedisServer;
 use crate::settings::{DotenvError, Environment};
 use crate::stores::{DynamoConfig, StoreConfig};
-use crate::variables::{Provider, Variables};
+use crate::variables::{Provider, Variables, Vault, VaultConfig};
 
-/// The parsed file.
+/// The parsed file. Not to be shown: it may hold passwords and tokens.
 #[derive(Default, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct RuntimeConfig {
@@ -66,6 +66,7 @@ enum ProviderConfig {
         prefix: Option<String>,
         dotenv_path: Option<PathBuf>,
     },
+    Vault(VaultConfig),
 }
 
 /// Why the file cannot be used.
@@ -215,12 +216,14 @@ impl RuntimeConfig {
     ) -> Result<Vec<Provider>, RuntimeConfigError> {
         let mut providers = Vec::new();
         for (index, table) in self.providers.iter().enumerate() {
-            let config = table.clone().try_into().map_err(|error: toml::de::Error| {
-                RuntimeConfigError::Provider {
-                    number: index + 1,
-                    reason: without_value(&error),
-                }
-            })?;
+            let fail = |reason: String| RuntimeConfigError::Provider {
+                number: index + 1,
+                reason,
+            };
+            let config = table
+                .clone()
+                .try_into()
+                .map_err(|error: toml::de::Error| fail(without_value(&error)))?;
             providers.push(match config {
                 ProviderConfig::Static { values } => Provider::Static(values),
                 ProviderConfig::Env {
@@ -235,6 +238,10 @@ impl RuntimeConfig {
                         prefix: prefix.unwrap_or_else(|| "SPIN_VARIABLE".to_owned()),
                         environment,
                     }
+                }
+                ProviderConfig::Vault(config) => {
+                    let vault = Vault::new(config, environment).map_err(fail)?;
+                    Provider::Vault(Box::new(vault))
                 }
             });
         }

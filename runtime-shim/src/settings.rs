@@ -2,12 +2,20 @@
 //! what it needs.
 
 use std::collections::BTreeMap;
+use std::fmt;
 use std::path::{Path, PathBuf};
 
 /// A snapshot of the environment, taken once at start.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Default)]
 pub struct Environment {
     values: BTreeMap<String, String>,
+}
+
+/// Without the values.
+impl fmt::Debug for Environment {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Environment({:?})", self.values.keys())
+    }
 }
 
 /// Why a `.env` file cannot be used.

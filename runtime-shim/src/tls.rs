@@ -2,12 +2,35 @@
 //! (or that `SSL_CERT_FILE` names) and, so that an image without certificates
 //! works, Mozilla's list.
 
-use std::sync::Arc;
+use std::sync::{Arc, LazyLock};
+use std::time::Duration;
 
+use hyper_rustls::{HttpsConnector, HttpsConnectorBuilder};
+use hyper_util::client::legacy::connect::HttpConnector;
 use rustls::{ClientConfig, RootCertStore};
+
+/// Reading the system's certificates takes many files: once is enough.
+static CONFIG: LazyLock<ClientConfig> = LazyLock::new(read);
 
 /// The settings for a client.
 pub fn client_config() -> ClientConfig {
+    CONFIG.clone()
+}
+
+/// What connects an HTTP client, with TLS where the scheme says so.
+pub fn connector(timeout: Duration) -> HttpsConnector<HttpConnector> {
+    let mut tcp = HttpConnector::new();
+    tcp.enforce_http(false);
+    tcp.set_nodelay(true);
+    tcp.set_connect_timeout(Some(timeout));
+    HttpsConnectorBuilder::new()
+        .with_tls_config(client_config())
+        .https_or_http()
+        .enable_http1()
+        .wrap_connector(tcp)
+}
+
+fn read() -> ClientConfig {
     let mut roots = RootCertStore {
         roots: webpki_roots::TLS_SERVER_ROOTS.to_vec(),
     };

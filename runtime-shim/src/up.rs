@@ -63,7 +63,7 @@ struct Running {
 }
 
 async fn start(args: UpArgs, environment: &Environment) -> anyhow::Result<Running> {
-    let project = Project::load(args.project, environment)?;
+    let project = Project::load(args.project, environment).await?;
     let serve_queue = !args.no_local_queue && project.wants_embedded_queue()?;
     let (embedded, queue_server) = if serve_queue {
         let dir = project.queue_dir();

@@ -409,7 +409,8 @@ mod tests {
     fn resolve(tail: &str, selection: &Selection) -> Result<App, AppError> {
         let text = format!("spin_manifest_version = 2\n[application]\nname = \"t\"\n{tail}");
         let manifest = Manifest::parse(&text, Path::new("spin.toml"))?;
-        let variables = Variables::resolve(&manifest.variables, BTreeMap::new(), &[])?;
+        let defaults = Variables::resolve(&manifest.variables, BTreeMap::new(), &[]);
+        let variables = futures::executor::block_on(defaults)?;
         App::resolve(
             &manifest,
             Path::new("/app"),

@@ -1,11 +1,16 @@
 //! What a component may ask of the host: one file for each capability, each
 //! answering imports for the component that asks and for no other.
 
+mod clients;
 mod config;
 mod guest_log;
 mod key_value;
 mod limits;
 mod outbound_http;
+mod outbound_mqtt;
+mod outbound_redis;
+mod refusal;
+mod sockets;
 mod variables;
 mod wasi_keyvalue;
 
@@ -14,6 +19,8 @@ use std::sync::Arc;
 
 use wasmtime::ResourceLimiter;
 use wasmtime::component::{HasData, Linker, ResourceTable};
+use wasmtime_wasi::p2::bindings::sockets as wasi_sockets;
+use wasmtime_wasi::sockets::WasiSocketsCtxView;
 use wasmtime_wasi::{WasiCtx, WasiCtxBuilder, WasiCtxView, WasiView};
 use wasmtime_wasi_http::{WasiHttpCtx, WasiHttpCtxView, WasiHttpView};
 
@@ -23,12 +30,15 @@ use crate::invoker::{Caller, Invoker};
 use crate::names::StoreLabel;
 use crate::stores::Store;
 
+pub use clients::Clients;
 use guest_log::GuestLog;
 use key_value::KeyValueView;
 use limits::Limits;
 pub use limits::MemoryBudget;
-pub use outbound_http::HttpClient;
 use outbound_http::Outbound;
+use outbound_mqtt::MqttView;
+use outbound_redis::RedisView;
+use sockets::{GrantedSockets, Sockets, SocketsView};
 
 #[allow(
     missing_docs,
@@ -43,6 +53,8 @@ mod bindings {
             package gristmill:host;
             world capabilities {
                 import fermyon:spin/key-value@2.0.0;
+                import fermyon:spin/mqtt@2.0.0;
+                import fermyon:spin/redis@2.0.0;
                 import fermyon:spin/variables@2.0.0;
                 import wasi:keyvalue/store@0.2.0-draft2;
                 import wasi:keyvalue/atomics@0.2.0-draft2;
@@ -54,6 +66,8 @@ mod bindings {
         imports: { default: async | trappable },
         with: {
             "fermyon:spin/key-value.store": crate::stores::Store,
+            "fermyon:spin/mqtt.connection": super::outbound_mqtt::Connection,
+            "fermyon:spin/redis.connection": super::outbound_redis::Connection,
             "wasi:keyvalue/store.bucket": crate::stores::Store,
             "wasi:keyvalue/atomics.cas": super::wasi_keyvalue::Cas,
         },
@@ -80,7 +94,10 @@ pub struct Sandbox {
     grants: Arc<Grants>,
     table: ResourceTable,
     open_stores: usize,
+    open_redis: usize,
+    open_mqtt: usize,
     wasi: WasiCtx,
+    sockets: Option<Sockets>,
     http: WasiHttpCtx,
     outbound: Outbound,
     limits: Limits,
@@ -96,9 +113,13 @@ impl Sandbox {
         for (key, value) in &component.environment {
             wasi.env(key, value);
         }
+        let sockets = Sockets::grant(&mut wasi, &grants, &invoker.clients().sockets);
         Self {
+            sockets,
             table: ResourceTable::new(),
             open_stores: 0,
+            open_redis: 0,
+            open_mqtt: 0,
             wasi: wasi.build(),
             http: WasiHttpCtx::new(),
             limits: Limits::new(invoker.max_memory(), invoker.memory_budget()),
@@ -122,6 +143,34 @@ impl Sandbox {
             granted: &self.grants.stores,
             table: &mut self.table,
             open: &mut self.open_stores,
+        }
+    }
+
+    fn sockets(&mut self) -> SocketsView<'_> {
+        SocketsView {
+            wasi: WasiSocketsCtxView {
+                ctx: self.wasi.sockets(),
+                table: &mut self.table,
+            },
+            granted: self.sockets.as_mut(),
+        }
+    }
+
+    fn redis(&mut self) -> RedisView<'_> {
+        RedisView {
+            grants: &self.grants,
+            pools: &self.outbound.clients().redis,
+            table: &mut self.table,
+            open: &mut self.open_redis,
+        }
+    }
+
+    fn mqtt(&mut self) -> MqttView<'_> {
+        MqttView {
+            grants: &self.grants,
+            sessions: &self.outbound.clients().mqtt,
+            table: &mut self.table,
+            open: &mut self.open_mqtt,
         }
     }
 }
@@ -157,11 +206,19 @@ impl WasiHttpView for Sandbox {
 pub fn add_to_linker(linker: &mut Linker<Sandbox>) -> wasmtime::Result<()> {
     use bindings::{fermyon::spin, wasi};
     wasmtime_wasi::p2::add_to_linker_async(linker)?;
+    // In place of those that count no sockets and know no names.
+    linker.allow_shadowing(true);
+    wasi_sockets::tcp_create_socket::add_to_linker::<_, GrantedSockets>(linker, Sandbox::sockets)?;
+    wasi_sockets::udp_create_socket::add_to_linker::<_, GrantedSockets>(linker, Sandbox::sockets)?;
+    wasi_sockets::ip_name_lookup::add_to_linker::<_, GrantedSockets>(linker, Sandbox::sockets)?;
+    linker.allow_shadowing(false);
     wasmtime_wasi_http::p2::add_only_http_to_linker_async(linker)?;
     spin::key_value::add_to_linker::<_, key_value::KeyValue>(linker, Sandbox::key_value)?;
     wasi::keyvalue::store::add_to_linker::<_, key_value::KeyValue>(linker, Sandbox::key_value)?;
     wasi::keyvalue::atomics::add_to_linker::<_, key_value::KeyValue>(linker, Sandbox::key_value)?;
     wasi::keyvalue::batch::add_to_linker::<_, key_value::KeyValue>(linker, Sandbox::key_value)?;
+    spin::mqtt::add_to_linker::<_, outbound_mqtt::OutboundMqtt>(linker, Sandbox::mqtt)?;
+    spin::redis::add_to_linker::<_, outbound_redis::OutboundRedis>(linker, Sandbox::redis)?;
     spin::variables::add_to_linker::<_, Own>(linker, Sandbox::component)?;
     wasi::config::store::add_to_linker::<_, Own>(linker, Sandbox::component)?;
     Ok(())

@@ -13,16 +13,17 @@ use http::uri::Scheme;
 use http::{Request, Response};
 use http_body::{Body, Frame};
 use http_body_util::BodyExt;
-use hyper_rustls::{HttpsConnector, HttpsConnectorBuilder};
+use hyper_rustls::HttpsConnector;
 use hyper_util::client::legacy::{Client, connect::HttpConnector};
 use hyper_util::rt::{TokioExecutor, TokioTimer};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::{Instant, Sleep};
 use wasmtime_wasi_http::{Error, RequestOptions, Result, WasiBody, WasiHttpHooks};
 
-use super::Grants;
+use super::{Clients, Grants, refusal};
 use crate::allowed_hosts::SERVICE_CHAINING_SUFFIX;
 use crate::invoker::{Caller, Invoker};
+use crate::tls;
 
 /// Components that may call each other in a row. A cycle ends here.
 const MAX_DEPTH: u8 = 16;
@@ -38,28 +39,18 @@ const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 const DEFAULT_TIMEOUT: Duration = Duration::from_mins(1);
 
 /// The client that all components share; its connections are pooled.
-pub struct HttpClient {
+pub(super) struct HttpClient {
     client: Client<HttpsConnector<HttpConnector>, WasiBody>,
     requests: Arc<Semaphore>,
 }
 
 impl HttpClient {
-    /// A client that trusts the public certificate authorities.
-    pub fn new() -> Self {
-        let mut tcp = HttpConnector::new();
-        tcp.enforce_http(false);
-        tcp.set_nodelay(true);
-        tcp.set_connect_timeout(Some(CONNECT_TIMEOUT));
-        let connector = HttpsConnectorBuilder::new()
-            .with_webpki_roots()
-            .https_or_http()
-            .enable_http1()
-            .wrap_connector(tcp);
+    pub(super) fn new() -> Self {
         let client = Client::builder(TokioExecutor::new())
             .pool_timer(TokioTimer::new())
             .pool_idle_timeout(IDLE_TIMEOUT)
             .pool_max_idle_per_host(MAX_IDLE_PER_HOST)
-            .build(connector);
+            .build(tls::connector(CONNECT_TIMEOUT));
         Self {
             client,
             requests: Arc::new(Semaphore::new(MAX_REQUESTS)),
@@ -91,12 +82,6 @@ impl HttpClient {
 fn patience(options: &RequestOptions) -> Duration {
     let first_byte = options.first_byte_timeout.unwrap_or(DEFAULT_TIMEOUT);
     first_byte.saturating_add(options.connect_timeout.unwrap_or_default())
-}
-
-impl Default for HttpClient {
-    fn default() -> Self {
-        Self::new()
-    }
 }
 
 /// The most telling error code for what the client says.
@@ -171,6 +156,11 @@ impl Outbound {
         }
     }
 
+    /// The clients that all components share.
+    pub(super) fn clients(&self) -> &Clients {
+        self.invoker.clients()
+    }
+
     fn is_allowed(&self, request: &Request<WasiBody>, target: &Target) -> bool {
         let uri = request.uri();
         let scheme = uri.scheme_str().unwrap_or("https");
@@ -184,19 +174,10 @@ impl Outbound {
     }
 
     fn refuse(&self, request: &Request<WasiBody>) -> Error {
-        // Host and port alone: an authority may carry a password.
         let uri = request.uri();
         let scheme = uri.scheme_str().unwrap_or("https");
         let host = uri.host().filter(|host| !host.is_empty()).unwrap_or("self");
-        let port = uri
-            .port_u16()
-            .map(|port| format!(":{port}"))
-            .unwrap_or_default();
-        tracing::warn!(
-            component = %self.grants.component.id,
-            "outbound request to `{scheme}://{host}{port}` refused: add it to \
-             `allowed_outbound_hosts` of the component to allow it"
-        );
+        refusal::log(&self.grants.component, scheme, host, uri.port_u16());
         Error::HttpRequestDenied
     }
 
@@ -242,7 +223,7 @@ impl WasiHttpHooks for Outbound {
                     return Err(Error::LoopDetected);
                 }
                 match target {
-                    Target::Network => invoker.http_client().send(request, options, permit).await,
+                    Target::Network => invoker.clients().http.send(request, options, permit).await,
                     Target::Itself => invoker.call_route(request, own).await,
                     Target::Component(id) => invoker.call_chained(&id, request, own).await,
                 }

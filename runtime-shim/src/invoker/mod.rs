@@ -17,7 +17,7 @@ use wasmtime_wasi_http::p2::bindings::ProxyPre;
 
 use crate::app::{App, Component};
 use crate::backends::{Backends, Dependencies};
-use crate::capabilities::{self, Grants, HttpClient, MemoryBudget, Sandbox};
+use crate::capabilities::{self, Clients, Grants, MemoryBudget, Sandbox};
 use crate::engine::{CHAIN_SANDBOXES, Engine, EngineError, HTTP_SANDBOXES};
 use crate::http::router::{RouteMatch, Router};
 use crate::metrics::Metrics;
@@ -143,7 +143,7 @@ pub struct Invoker {
     engine: Engine,
     components: BTreeMap<ComponentId, Loaded>,
     router: Router,
-    http_client: HttpClient,
+    clients: Clients,
     backends: Backends,
     requests: TaskTracker,
     permits: Arc<Semaphore>,
@@ -173,7 +173,7 @@ impl Invoker {
             engine,
             components,
             router: app.router,
-            http_client: HttpClient::new(),
+            clients: Clients::new(&options.backends),
             backends: options.backends,
             requests: TaskTracker::new(),
             permits: Arc::new(Semaphore::new(HTTP_SANDBOXES as usize)),
@@ -247,9 +247,9 @@ impl Invoker {
         &self.requests
     }
 
-    /// The client for outbound requests.
-    pub fn http_client(&self) -> &HttpClient {
-        &self.http_client
+    /// The clients for what goes out on behalf of components.
+    pub fn clients(&self) -> &Clients {
+        &self.clients
     }
 
     /// The servers that components lean on.

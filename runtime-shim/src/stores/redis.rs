@@ -14,8 +14,8 @@ use super::{
     Fingerprint, Found, Limits, MAX_RESULT_BYTES, SCANS, StoreError, WAITING_KIB, idempotent,
     in_order, kib,
 };
-use crate::backends::{Backend, Backends, CallError, PROBE_LIMIT, TooManyBackends};
-use crate::redis_server::{RedisServer, is_read_only, means_down};
+use crate::backends::{Backend, Backends, CallError, TooManyBackends};
+use crate::redis_server::{OwnConnection, RedisServer, is_read_only, means_down};
 
 /// One command on one key.
 const COMMAND_LIMIT: Duration = Duration::from_secs(2);
@@ -43,34 +43,36 @@ struct Link {
     server: RedisServer,
     /// Counts connections, so that a caller forgets the one that failed it and
     /// not its successor.
-    current: RwLock<(u64, Option<MultiplexedConnection>)>,
+    current: RwLock<(u64, Option<Arc<OwnConnection>>)>,
     connecting: Mutex<()>,
     /// A write was answered by a replica: the probe must find a primary.
     refuses_writes: AtomicBool,
 }
 
 impl Link {
-    fn current(&self) -> (u64, Option<MultiplexedConnection>) {
+    /// The connection, unless it has ended: what is never sent is never in doubt.
+    fn current(&self) -> Option<(u64, Arc<OwnConnection>)> {
         let current = self.current.read().unwrap_or_else(PoisonError::into_inner);
-        current.clone()
+        let connection = current.1.as_ref().filter(|found| !found.has_ended())?;
+        Some((current.0, Arc::clone(connection)))
     }
 
-    fn replace(&self, connection: Option<MultiplexedConnection>) -> u64 {
+    fn replace(&self, connection: Arc<OwnConnection>) -> u64 {
         let mut current = self.current.write().unwrap_or_else(PoisonError::into_inner);
-        *current = (current.0 + 1, connection);
+        *current = (current.0 + 1, Some(connection));
         current.0
     }
 
-    async fn get(&self) -> Result<(u64, MultiplexedConnection), RedisError> {
-        if let (number, Some(connection)) = self.current() {
-            return Ok((number, connection));
+    async fn get(&self) -> Result<(u64, Arc<OwnConnection>), RedisError> {
+        if let Some(current) = self.current() {
+            return Ok(current);
         }
         let _alone = self.connecting.lock().await;
-        if let (number, Some(connection)) = self.current() {
-            return Ok((number, connection));
+        if let Some(current) = self.current() {
+            return Ok(current);
         }
-        let connection = self.server.connect().await?;
-        Ok((self.replace(Some(connection.clone())), connection))
+        let connection = Arc::new(self.server.connect().await?);
+        Ok((self.replace(Arc::clone(&connection)), connection))
     }
 
     fn forget(&self, number: u64) {
@@ -109,7 +111,7 @@ impl RedisStore {
         });
         let probed = Arc::clone(&link);
         let name = link.server.name().to_owned();
-        let backend = backends.watch(name, PROBE_LIMIT, move || {
+        let backend = backends.watch(name, move || {
             let link = Arc::clone(&probed);
             async move {
                 let must_write = link.refuses_writes.load(Ordering::Relaxed);
@@ -117,7 +119,7 @@ impl RedisStore {
                 let connection = connection.map_err(|error| error.to_string())?;
                 link.refuses_writes.store(false, Ordering::Relaxed);
                 // The old one may hang on a server that is gone.
-                link.replace(Some(connection));
+                link.replace(Arc::new(connection));
                 Ok(())
             }
         })?;
@@ -147,7 +149,8 @@ impl RedisStore {
     {
         let call = async {
             let (number, connection) = self.link.get().await?;
-            let answer = command(connection).await;
+            // Held until the answer is there: the connection ends with its last user.
+            let answer = command(connection.commands()).await;
             if let Err(error) = &answer {
                 if is_read_only(error) {
                     self.link.refuses_writes.store(true, Ordering::Relaxed);

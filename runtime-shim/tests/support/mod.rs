@@ -8,6 +8,7 @@
     reason = "each test file uses a part, and a failing one shows the log"
 )]
 
+pub mod net;
 pub mod servers;
 pub mod tables;
 

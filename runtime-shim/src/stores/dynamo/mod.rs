@@ -113,7 +113,7 @@ impl DynamoStore {
         });
         let probed = Arc::clone(&table);
         let name = format!("dynamodb table {} in {}", table.name, config.region);
-        let backend = backends.watch(name, PROBE_LIMIT, move || {
+        let backend = backends.watch_patiently(name, PROBE_LIMIT, move || {
             let table = Arc::clone(&probed);
             async move { table.probe().await }
         })?;

@@ -1,41 +1,22 @@
 //! Application variables: where their values come from, in which order, and
 //! what a component sees of them. Values are never printed.
 
+mod provider;
+mod vault;
+
 use std::collections::{BTreeMap, BTreeSet};
+
+use futures::{StreamExt as _, TryStreamExt as _};
 
 use crate::manifest::Variable;
 use crate::names::VariableName;
-use crate::settings::Environment;
 use crate::template::{Template, TemplateError};
 
-/// One source of values. Spin: `[[variables_provider]]`.
-#[derive(Clone, Debug)]
-pub enum Provider {
-    /// Values given literally, by `--variable` or by the runtime configuration.
-    Static(BTreeMap<VariableName, String>),
-    /// `<PREFIX>_<NAME>` in an environment.
-    Environment {
-        /// Usually `SPIN_VARIABLE`.
-        prefix: String,
-        /// Where to look.
-        environment: Environment,
-    },
-}
+pub use provider::Provider;
+pub use vault::{Vault, VaultConfig, VaultError};
 
-impl Provider {
-    fn get(&self, name: &VariableName) -> Option<String> {
-        match self {
-            Self::Static(values) => values.get(name).cloned(),
-            Self::Environment {
-                prefix,
-                environment,
-            } => {
-                let key = format!("{prefix}_{}", name.as_str().to_ascii_uppercase());
-                environment.get(&key).map(str::to_owned)
-            }
-        }
-    }
-}
+/// Variables that are looked up at once.
+const CONCURRENCY: usize = 8;
 
 /// Every application variable with its value.
 #[derive(Clone, Default)]
@@ -56,6 +37,16 @@ pub enum VariableError {
     Missing {
         /// The variable.
         name: VariableName,
+    },
+    /// A provider that does not answer as it should.
+    #[error("`[[variables_provider]]` number {number} cannot tell variable `{name}`: {source}")]
+    Provider {
+        /// Counted from 1.
+        number: usize,
+        /// The variable.
+        name: VariableName,
+        /// What is wrong.
+        source: VaultError,
     },
     /// A value for a variable that the manifest does not declare.
     #[error("`--variable {name}=…`: the manifest declares no variable `{name}`")]
@@ -84,7 +75,7 @@ pub enum VariableError {
 impl Variables {
     /// Looks every declared variable up: in `given` (from the command line, so
     /// an undeclared one is a mistake), then in each provider, then its default.
-    pub fn resolve(
+    pub async fn resolve(
         declared: &BTreeMap<VariableName, Variable>,
         given: BTreeMap<VariableName, String>,
         providers: &[Provider],
@@ -92,16 +83,21 @@ impl Variables {
         if let Some(name) = given.keys().find(|name| !declared.contains_key(*name)) {
             return Err(VariableError::Undeclared { name: name.clone() });
         }
-        let given = Provider::Static(given);
-        let mut values = BTreeMap::new();
-        for (name, variable) in declared {
-            let value = std::iter::once(&given)
-                .chain(providers)
-                .find_map(|provider| provider.get(name))
-                .or_else(|| variable.default.clone())
-                .ok_or_else(|| VariableError::Missing { name: name.clone() })?;
-            values.insert(name.clone(), value);
-        }
+        let given = &given;
+        let values = futures::stream::iter(declared)
+            .map(|(name, variable)| async move {
+                let value = match given.get(name) {
+                    Some(value) => Some(value.clone()),
+                    None => provided(name, providers).await?,
+                };
+                let value = value
+                    .or_else(|| variable.default.clone())
+                    .ok_or_else(|| VariableError::Missing { name: name.clone() })?;
+                Ok::<_, VariableError>((name.clone(), value))
+            })
+            .buffered(CONCURRENCY)
+            .try_collect()
+            .await?;
         let secret = declared.iter().filter(|(_, variable)| variable.secret);
         let secret = secret.map(|(name, _)| name.clone()).collect();
         Ok(Self { values, secret })
@@ -156,6 +152,25 @@ fn parse(source: &str, place: impl Fn() -> String) -> Result<Template, VariableE
     })
 }
 
+/// The value of the first provider that has one.
+async fn provided(
+    name: &VariableName,
+    providers: &[Provider],
+) -> Result<Option<String>, VariableError> {
+    for (index, provider) in providers.iter().enumerate() {
+        let value = provider.get(name).await;
+        let value = value.map_err(|source| VariableError::Provider {
+            number: index + 1,
+            name: name.clone(),
+            source,
+        })?;
+        if value.is_some() {
+            return Ok(value);
+        }
+    }
+    Ok(None)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -175,8 +190,8 @@ mod tests {
         }
     }
 
-    #[test]
-    fn the_nearest_source_wins() {
+    #[tokio::test]
+    async fn the_nearest_source_wins() {
         let declared =
             declared("a = { default = \"1\" }\nb = { default = \"1\" }\nc = { default = \"1\" }");
         let given = BTreeMap::from([(name("a"), "given".to_owned())]);
@@ -184,20 +199,24 @@ mod tests {
             ("SPIN_VARIABLE_A", "env"),
             ("SPIN_VARIABLE_B", "env"),
         ])];
-        let variables = Variables::resolve(&declared, given, &providers).expect("all have values");
+        let variables = Variables::resolve(&declared, given, &providers)
+            .await
+            .expect("all have values");
         let rendered = variables
             .render("{{a}} {{b}} {{c}}", || "test".into())
             .expect("declared");
         assert_eq!(rendered, "given env 1");
     }
 
-    #[test]
-    fn a_password_within_a_url_is_encoded_and_nothing_else_is() {
+    #[tokio::test]
+    async fn a_password_within_a_url_is_encoded_and_nothing_else_is() {
         let declared = declared(
             "p = { default = \"a/b@c\" }\nh = { default = \"r-1.example.com\" }\n\
              u = { default = \"redis://:pw@h/1\" }",
         );
-        let variables = Variables::resolve(&declared, BTreeMap::new(), &[]).expect("defaults");
+        let variables = Variables::resolve(&declared, BTreeMap::new(), &[])
+            .await
+            .expect("defaults");
         let url = |source| {
             let rendered = variables.render_url(source, || "test".into());
             rendered.expect("declared")
@@ -209,13 +228,14 @@ mod tests {
         assert_eq!(url("{{u}}"), "redis://:pw@h/1");
     }
 
-    #[test]
-    fn a_missing_value_says_how_to_give_it() {
+    #[tokio::test]
+    async fn a_missing_value_says_how_to_give_it() {
         let error = Variables::resolve(
             &declared("db_url = { required = true }"),
             BTreeMap::new(),
             &[],
         )
+        .await
         .err()
         .expect("no value");
         assert!(
@@ -224,10 +244,11 @@ mod tests {
         );
     }
 
-    #[test]
-    fn undeclared_names_are_refused() {
+    #[tokio::test]
+    async fn undeclared_names_are_refused() {
         let given = BTreeMap::from([(name("unheard_of"), "x".to_owned())]);
         let error = Variables::resolve(&declared(""), given, &[])
+            .await
             .err()
             .expect("undeclared");
         assert!(
