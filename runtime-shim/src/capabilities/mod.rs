@@ -6,6 +6,7 @@ mod guest_log;
 mod key_value;
 mod limits;
 mod outbound_http;
+mod sqlite;
 mod variables;
 mod wasi_keyvalue;
 
@@ -19,6 +20,7 @@ use wasmtime_wasi_http::{WasiHttpCtx, WasiHttpCtxView, WasiHttpView};
 
 use crate::app::Component;
 use crate::backends::Dependencies;
+use crate::databases::Databases;
 use crate::invoker::{Caller, Invoker};
 use crate::names::StoreLabel;
 use crate::stores::Store;
@@ -29,6 +31,7 @@ use limits::Limits;
 pub use limits::MemoryBudget;
 pub use outbound_http::HttpClient;
 use outbound_http::Outbound;
+use sqlite::SqliteView;
 
 #[allow(
     missing_docs,
@@ -38,12 +41,19 @@ use outbound_http::Outbound;
 )]
 mod bindings {
     wasmtime::component::bindgen!({
-        path: ["../wit/spin.wit", "../wit/wasi-keyvalue.wit", "../wit/wasi-config.wit"],
+        path: [
+            "../wit/spin.wit",
+            "../wit/spin-sqlite.wit",
+            "../wit/wasi-keyvalue.wit",
+            "../wit/wasi-config.wit",
+        ],
         inline: "
             package gristmill:host;
             world capabilities {
                 import fermyon:spin/key-value@2.0.0;
+                import fermyon:spin/sqlite@2.0.0;
                 import fermyon:spin/variables@2.0.0;
+                import spin:sqlite/sqlite@3.0.0;
                 import wasi:keyvalue/store@0.2.0-draft2;
                 import wasi:keyvalue/atomics@0.2.0-draft2;
                 import wasi:keyvalue/batch@0.2.0-draft2;
@@ -54,6 +64,8 @@ mod bindings {
         imports: { default: async | trappable },
         with: {
             "fermyon:spin/key-value.store": crate::stores::Store,
+            "fermyon:spin/sqlite.connection": crate::databases::Connection,
+            "spin:sqlite/sqlite.connection": crate::databases::Connection,
             "wasi:keyvalue/store.bucket": crate::stores::Store,
             "wasi:keyvalue/atomics.cas": super::wasi_keyvalue::Cas,
         },
@@ -64,6 +76,9 @@ mod bindings {
 /// `DEFAULT_STORE_TABLE_CAPACITY`.
 const MAX_OPEN_STORES: usize = 256;
 
+/// SQL connections that one sandbox may hold open.
+const MAX_OPEN_CONNECTIONS: usize = 16;
+
 /// A component with the stores behind its labels: what each of its sandboxes
 /// may reach.
 pub struct Grants {
@@ -71,6 +86,8 @@ pub struct Grants {
     pub component: Component,
     /// Its stores.
     pub stores: BTreeMap<StoreLabel, Store>,
+    /// Its SQLite databases.
+    pub databases: Databases,
     /// The servers without which it cannot work.
     pub dependencies: Dependencies,
 }
@@ -80,6 +97,7 @@ pub struct Sandbox {
     grants: Arc<Grants>,
     table: ResourceTable,
     open_stores: usize,
+    open_connections: usize,
     wasi: WasiCtx,
     http: WasiHttpCtx,
     outbound: Outbound,
@@ -99,6 +117,7 @@ impl Sandbox {
         Self {
             table: ResourceTable::new(),
             open_stores: 0,
+            open_connections: 0,
             wasi: wasi.build(),
             http: WasiHttpCtx::new(),
             limits: Limits::new(invoker.max_memory(), invoker.memory_budget()),
@@ -122,6 +141,14 @@ impl Sandbox {
             granted: &self.grants.stores,
             table: &mut self.table,
             open: &mut self.open_stores,
+        }
+    }
+
+    fn sqlite(&mut self) -> SqliteView<'_> {
+        SqliteView {
+            granted: &self.grants.databases,
+            table: &mut self.table,
+            open: &mut self.open_connections,
         }
     }
 }
@@ -162,6 +189,8 @@ pub fn add_to_linker(linker: &mut Linker<Sandbox>) -> wasmtime::Result<()> {
     wasi::keyvalue::store::add_to_linker::<_, key_value::KeyValue>(linker, Sandbox::key_value)?;
     wasi::keyvalue::atomics::add_to_linker::<_, key_value::KeyValue>(linker, Sandbox::key_value)?;
     wasi::keyvalue::batch::add_to_linker::<_, key_value::KeyValue>(linker, Sandbox::key_value)?;
+    spin::sqlite::add_to_linker::<_, sqlite::Sqlite>(linker, Sandbox::sqlite)?;
+    bindings::spin::sqlite::sqlite::add_to_linker::<_, sqlite::Sqlite>(linker, Sandbox::sqlite)?;
     spin::variables::add_to_linker::<_, Own>(linker, Sandbox::component)?;
     wasi::config::store::add_to_linker::<_, Own>(linker, Sandbox::component)?;
     Ok(())

@@ -18,6 +18,7 @@ use wasmtime_wasi_http::p2::bindings::ProxyPre;
 use crate::app::{App, Component};
 use crate::backends::{Backends, Dependencies};
 use crate::capabilities::{self, Grants, HttpClient, MemoryBudget, Sandbox};
+use crate::databases::Databases;
 use crate::engine::{CHAIN_SANDBOXES, Engine, EngineError, HTTP_SANDBOXES};
 use crate::http::router::{RouteMatch, Router};
 use crate::metrics::Metrics;
@@ -136,6 +137,8 @@ pub struct InvokerOptions {
     pub http_deadline: Duration,
     /// The servers that components may lean on.
     pub backends: Backends,
+    /// The SQLite databases of all components.
+    pub databases: Databases,
 }
 
 /// Every component of the application, ready to run.
@@ -166,7 +169,7 @@ impl Invoker {
         capabilities::add_to_linker(&mut linker).map_err(LoadError::Linker)?;
         let mut components = BTreeMap::new();
         for (id, spec) in app.components {
-            let loaded = Loaded::new(&engine, &linker, spec, stores, metrics)?;
+            let loaded = Loaded::new(&engine, &linker, spec, stores, &options.databases, metrics)?;
             components.insert(id, loaded);
         }
         let invoker = Self {
@@ -375,6 +378,7 @@ impl Loaded {
         linker: &Linker<Sandbox>,
         spec: Component,
         stores: &Stores,
+        databases: &Databases,
         metrics: &Metrics,
     ) -> Result<Self, LoadError> {
         let component = engine
@@ -396,6 +400,7 @@ impl Loaded {
             grants: Arc::new(Grants {
                 dependencies: Dependencies::new(stores.backends(&spec.stores)),
                 stores: stores.granted(&spec.stores),
+                databases: databases.granted(&spec.databases),
                 component: spec,
             }),
         })
