@@ -6,6 +6,7 @@ mod guest_log;
 mod key_value;
 mod limits;
 mod outbound_http;
+mod postgres;
 mod sqlite;
 mod variables;
 mod wasi_keyvalue;
@@ -31,6 +32,8 @@ use limits::Limits;
 pub use limits::MemoryBudget;
 pub use outbound_http::HttpClient;
 use outbound_http::Outbound;
+pub use postgres::PostgresServers;
+use postgres::PostgresView;
 use sqlite::SqliteView;
 
 #[allow(
@@ -44,6 +47,8 @@ mod bindings {
         path: [
             "../wit/spin.wit",
             "../wit/spin-sqlite.wit",
+            "../wit/spin-postgres-3.wit",
+            "../wit/spin-postgres-4.wit",
             "../wit/wasi-keyvalue.wit",
             "../wit/wasi-config.wit",
         ],
@@ -51,8 +56,11 @@ mod bindings {
             package gristmill:host;
             world capabilities {
                 import fermyon:spin/key-value@2.0.0;
+                import fermyon:spin/postgres@2.0.0;
                 import fermyon:spin/sqlite@2.0.0;
                 import fermyon:spin/variables@2.0.0;
+                import spin:postgres/postgres@3.0.0;
+                import spin:postgres/postgres@4.0.0;
                 import spin:sqlite/sqlite@3.0.0;
                 import wasi:keyvalue/store@0.2.0-draft2;
                 import wasi:keyvalue/atomics@0.2.0-draft2;
@@ -65,6 +73,9 @@ mod bindings {
         with: {
             "fermyon:spin/key-value.store": crate::stores::Store,
             "fermyon:spin/sqlite.connection": crate::databases::Connection,
+            "fermyon:spin/postgres.connection": super::postgres::session::Session,
+            "spin:postgres/postgres@3.0.0.connection": super::postgres::session::Session,
+            "spin:postgres/postgres@4.0.0.connection": super::postgres::session::Session,
             "spin:sqlite/sqlite.connection": crate::databases::Connection,
             "wasi:keyvalue/store.bucket": crate::stores::Store,
             "wasi:keyvalue/atomics.cas": super::wasi_keyvalue::Cas,
@@ -88,8 +99,22 @@ pub struct Grants {
     pub stores: BTreeMap<StoreLabel, Store>,
     /// Its SQLite databases.
     pub databases: Databases,
+    /// The PostgreSQL servers of all components.
+    pub postgres: Arc<PostgresServers>,
     /// The servers without which it cannot work.
     pub dependencies: Dependencies,
+}
+
+impl Grants {
+    /// Tells the operator what to allow. `address` has scheme, host and port
+    /// alone: an authority may carry a password.
+    fn log_refusal(&self, what: &str, address: &str) {
+        tracing::warn!(
+            component = %self.component.id,
+            "{what} to `{address}` refused: add it to `allowed_outbound_hosts` of the component \
+             to allow it"
+        );
+    }
 }
 
 /// The host's side of one sandbox: made for one invocation, gone with it.
@@ -144,6 +169,14 @@ impl Sandbox {
         }
     }
 
+    fn postgres(&mut self) -> PostgresView<'_> {
+        PostgresView {
+            grants: &self.grants,
+            table: &mut self.table,
+            open: &mut self.open_connections,
+        }
+    }
+
     fn sqlite(&mut self) -> SqliteView<'_> {
         SqliteView {
             granted: &self.grants.databases,
@@ -189,7 +222,17 @@ pub fn add_to_linker(linker: &mut Linker<Sandbox>) -> wasmtime::Result<()> {
     wasi::keyvalue::store::add_to_linker::<_, key_value::KeyValue>(linker, Sandbox::key_value)?;
     wasi::keyvalue::atomics::add_to_linker::<_, key_value::KeyValue>(linker, Sandbox::key_value)?;
     wasi::keyvalue::batch::add_to_linker::<_, key_value::KeyValue>(linker, Sandbox::key_value)?;
+    spin::rdbms_types::add_to_linker::<_, postgres::Postgres>(linker, Sandbox::postgres)?;
+    spin::postgres::add_to_linker::<_, postgres::Postgres>(linker, Sandbox::postgres)?;
     spin::sqlite::add_to_linker::<_, sqlite::Sqlite>(linker, Sandbox::sqlite)?;
+    bindings::spin::postgres3_0_0::postgres::add_to_linker::<_, postgres::Postgres>(
+        linker,
+        Sandbox::postgres,
+    )?;
+    bindings::spin::postgres4_0_0::postgres::add_to_linker::<_, postgres::Postgres>(
+        linker,
+        Sandbox::postgres,
+    )?;
     bindings::spin::sqlite::sqlite::add_to_linker::<_, sqlite::Sqlite>(linker, Sandbox::sqlite)?;
     spin::variables::add_to_linker::<_, Own>(linker, Sandbox::component)?;
     wasi::config::store::add_to_linker::<_, Own>(linker, Sandbox::component)?;

@@ -192,11 +192,8 @@ impl Outbound {
             .port_u16()
             .map(|port| format!(":{port}"))
             .unwrap_or_default();
-        tracing::warn!(
-            component = %self.grants.component.id,
-            "outbound request to `{scheme}://{host}{port}` refused: add it to \
-             `allowed_outbound_hosts` of the component to allow it"
-        );
+        self.grants
+            .log_refusal("outbound request", &format!("{scheme}://{host}{port}"));
         Error::HttpRequestDenied
     }
 

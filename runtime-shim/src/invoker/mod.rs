@@ -17,7 +17,7 @@ use wasmtime_wasi_http::p2::bindings::ProxyPre;
 
 use crate::app::{App, Component};
 use crate::backends::{Backends, Dependencies};
-use crate::capabilities::{self, Grants, HttpClient, MemoryBudget, Sandbox};
+use crate::capabilities::{self, Grants, HttpClient, MemoryBudget, PostgresServers, Sandbox};
 use crate::databases::Databases;
 use crate::engine::{CHAIN_SANDBOXES, Engine, EngineError, HTTP_SANDBOXES};
 use crate::http::router::{RouteMatch, Router};
@@ -167,9 +167,14 @@ impl Invoker {
         let engine = Engine::new(options.max_memory, options.cache_dir)?;
         let mut linker = Linker::new(engine.wasm());
         capabilities::add_to_linker(&mut linker).map_err(LoadError::Linker)?;
+        let shared = Shared {
+            stores,
+            databases: &options.databases,
+            postgres: PostgresServers::new(options.backends.clone()),
+        };
         let mut components = BTreeMap::new();
         for (id, spec) in app.components {
-            let loaded = Loaded::new(&engine, &linker, spec, stores, &options.databases, metrics)?;
+            let loaded = Loaded::new(&engine, &linker, spec, &shared, metrics)?;
             components.insert(id, loaded);
         }
         let invoker = Self {
@@ -372,13 +377,19 @@ fn explain(error: &wasmtime::Error) -> String {
     }
 }
 
+/// What components are granted parts of.
+struct Shared<'a> {
+    stores: &'a Stores,
+    databases: &'a Databases,
+    postgres: Arc<PostgresServers>,
+}
+
 impl Loaded {
     fn new(
         engine: &Engine,
         linker: &Linker<Sandbox>,
         spec: Component,
-        stores: &Stores,
-        databases: &Databases,
+        shared: &Shared<'_>,
         metrics: &Metrics,
     ) -> Result<Self, LoadError> {
         let component = engine
@@ -398,9 +409,10 @@ impl Loaded {
             queue: exported(&pre, QUEUE_EXPORT, SpinSqsPre::new),
             meter: Meter::new(metrics, &spec.id),
             grants: Arc::new(Grants {
-                dependencies: Dependencies::new(stores.backends(&spec.stores)),
-                stores: stores.granted(&spec.stores),
-                databases: databases.granted(&spec.databases),
+                dependencies: Dependencies::new(shared.stores.backends(&spec.stores)),
+                stores: shared.stores.granted(&spec.stores),
+                databases: shared.databases.granted(&spec.databases),
+                postgres: Arc::clone(&shared.postgres),
                 component: spec,
             }),
         })

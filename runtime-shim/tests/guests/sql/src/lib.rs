@@ -27,6 +27,7 @@ fn handle(request: Request) -> anyhow::Result<impl IntoResponse> {
         (Some("run"), Some("postgres"), _) => postgres::run(body)?,
         (Some("suite"), Some("sqlite"), Some(label)) => verdict(sqlite::suite(label)),
         (Some("suite"), Some("postgres4"), _) => verdict(postgres::suite4(body)),
+        (Some("suite"), Some("postgres-errors"), _) => verdict(postgres::errors(body)),
         (Some("suite"), Some("postgres3"), _) => verdict(postgres::suite3(body)),
         (Some("suite"), Some("postgres2"), _) => verdict(postgres::suite2(body)),
         _ => return Ok(Response::new(404, "no such thing")),
