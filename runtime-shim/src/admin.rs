@@ -8,8 +8,9 @@ use http_body_util::{BodyExt, Full};
 use hyper::body::Incoming;
 use wasmtime_wasi_http::WasiBody;
 
+use crate::backends::Backends;
 use crate::http::problem;
-use crate::metrics::{Metrics, QueueLabels};
+use crate::metrics::{BackendLabels, Metrics, QueueLabels};
 use crate::queue::{EmbeddedQueue, QueueHealth};
 use crate::stores::Stores;
 
@@ -26,15 +27,17 @@ enum Phase {
 pub struct Readiness {
     phase: AtomicU8,
     stores: Stores,
+    backends: Backends,
     queues: Vec<Arc<QueueHealth>>,
 }
 
 impl Readiness {
     /// Not ready yet.
-    pub fn starting(stores: Stores, queues: Vec<Arc<QueueHealth>>) -> Self {
+    pub fn starting(stores: Stores, backends: Backends, queues: Vec<Arc<QueueHealth>>) -> Self {
         Self {
             phase: AtomicU8::new(Phase::Starting as u8),
             stores,
+            backends,
             queues,
         }
     }
@@ -59,6 +62,7 @@ impl Readiness {
         for (label, error) in self.stores.failing() {
             obstacles.push(format!("key-value store `{label}`: {error}"));
         }
+        obstacles.extend(self.backends.down().iter().map(ToString::to_string));
         obstacles.extend(self.queues.iter().filter_map(|queue| queue.obstacle()));
         obstacles
     }
@@ -102,6 +106,13 @@ impl Admin {
     }
 
     async fn metrics(&self) -> Response<WasiBody> {
+        for backend in self.readiness.backends.established() {
+            let labels = BackendLabels {
+                backend: backend.name().to_owned(),
+            };
+            let up = i64::from(backend.check().is_ok());
+            self.metrics.backend_up.get_or_create(&labels).set(up);
+        }
         if let Some(embedded) = &self.embedded {
             // A queue that was deleted must not go on with its last figures.
             self.metrics.queue_messages.clear();

@@ -12,10 +12,10 @@ use crate::project::Project;
 use crate::settings::Environment;
 
 /// Checks the application and prints its components, routes and queues.
-pub fn run(args: ProjectArgs, environment: &Environment) -> anyhow::Result<()> {
+pub async fn run(args: ProjectArgs, environment: &Environment) -> anyhow::Result<()> {
     let project = Project::load(args, environment)?;
     let app = project.app(None)?;
-    let stores = project.open_stores(&app)?;
+    let stores = project.open_stores(&app).await?;
     let lines = describe(&app);
     let options = InvokerOptions {
         max_memory: project.max_memory,
@@ -42,6 +42,12 @@ pub fn run(args: ProjectArgs, environment: &Environment) -> anyhow::Result<()> {
     for line in lines {
         printer::line(line);
     }
+    project.backends.probe().await;
+    for backend in project.backends.established() {
+        backend.check()?;
+        printer::line(format_args!("backend {} answers", backend.name()));
+    }
+    project.backends.close().await;
     printer::line(format_args!(
         "application `{name}` is sound; addresses and remote queues were not tried"
     ));

@@ -10,6 +10,7 @@ use clap::{Args, Parser, Subcommand};
 use crate::app::TriggerKind;
 use crate::drain::DEFAULT_GRACE;
 use crate::names::{ComponentId, VariableName};
+use crate::stores::{DEFAULT_MAX_VALUE, MAX_MAX_VALUE};
 
 /// Run event-driven WebAssembly services: HTTP routes and queue consumers, each
 /// request and each message in a sandbox of its own.
@@ -64,6 +65,10 @@ pub struct ProjectArgs {
     /// [default: 134217728]
     #[arg(long, value_name = "BYTES", value_parser = parse_memory)]
     pub max_instance_memory: Option<usize>,
+
+    /// Bytes of one value in a key-value store (`DynamoDB` takes 400 KiB at most)
+    #[arg(long, value_name = "BYTES", default_value_t = DEFAULT_MAX_VALUE, value_parser = parse_max_value)]
+    pub max_value_bytes: usize,
 }
 
 /// How to run it.
@@ -151,6 +156,13 @@ pub fn parse_memory(text: &str) -> Result<usize, String> {
             "{bytes} bytes: allowed are 65536 to {}",
             4_u64 << 30
         ))
+    }
+}
+
+fn parse_max_value(text: &str) -> Result<usize, String> {
+    match text.parse() {
+        Ok(bytes @ 1..=MAX_MAX_VALUE) => Ok(bytes),
+        _ => Err(format!("`{text}`: allowed are 1 to {MAX_MAX_VALUE} bytes")),
     }
 }
 

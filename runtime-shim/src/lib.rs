@@ -9,6 +9,7 @@
 pub mod admin;
 pub mod allowed_hosts;
 pub mod app;
+pub mod aws;
 pub mod backends;
 pub mod capabilities;
 pub mod check;

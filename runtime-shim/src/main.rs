@@ -23,7 +23,7 @@ fn main() -> ExitCode {
             .build()?;
         let outcome = match cli.command {
             Command::Up(args) => runtime.block_on(up::run(*args, &environment)),
-            Command::Check(args) => check::run(args, &environment),
+            Command::Check(args) => runtime.block_on(check::run(args, &environment)),
             Command::Queue(args) => runtime.block_on(queue::serve_alone(args)),
         };
         // Work that was cut off is not waited for.

@@ -91,6 +91,13 @@ pub struct QueueLabels {
     pub state: &'static str,
 }
 
+/// Labels of a server that components lean on.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+pub struct BackendLabels {
+    /// Its kind and address.
+    pub backend: String,
+}
+
 /// Every metric of the process.
 pub struct Metrics {
     registry: Registry,
@@ -104,6 +111,8 @@ pub struct Metrics {
     pub received: Family<ComponentLabels, Counter>,
     /// Receive calls that failed.
     pub receive_errors: Family<ComponentLabels, Counter>,
+    /// 1 while receiving pauses, because a server that the component needs is down.
+    pub paused: Family<ComponentLabels, Gauge>,
     /// Messages settled, by what was done.
     pub settled: Family<SettlementLabels, Counter>,
     /// Leases that were extended.
@@ -112,6 +121,8 @@ pub struct Metrics {
     pub entry_retries: Family<ComponentLabels, Counter>,
     /// Messages of embedded queues.
     pub queue_messages: Family<QueueLabels, Gauge>,
+    /// 1 for a server that answers, 0 for one that is down.
+    pub backend_up: Family<BackendLabels, Gauge>,
 }
 
 /// From a tenth of a millisecond to two minutes.
@@ -129,10 +140,12 @@ impl Metrics {
             running: Family::default(),
             received: Family::default(),
             receive_errors: Family::default(),
+            paused: Family::default(),
             settled: Family::default(),
             heartbeats: Family::default(),
             entry_retries: Family::default(),
             queue_messages: Family::default(),
+            backend_up: Family::default(),
             registry: Registry::default(),
         };
         let r = &mut registry;
@@ -163,6 +176,11 @@ impl Metrics {
             metrics.receive_errors.clone(),
         );
         r.register(
+            "receiving_paused",
+            "Whether receiving waits for a server that the component needs",
+            metrics.paused.clone(),
+        );
+        r.register(
             "messages_settled",
             "Messages by what was done",
             metrics.settled.clone(),
@@ -181,6 +199,11 @@ impl Metrics {
             "queue_messages",
             "Messages of embedded queues",
             metrics.queue_messages.clone(),
+        );
+        r.register(
+            "backend_up",
+            "Whether a server that components lean on answers",
+            metrics.backend_up.clone(),
         );
         Self {
             registry,

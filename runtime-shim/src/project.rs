@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use crate::app::{App, AppError, Selection, queue_urls};
+use crate::aws::AwsSettings;
 use crate::backends::Backends;
 use crate::cli::{self, ProjectArgs};
 use crate::databases::{self, Databases, OpenDatabasesError};
@@ -14,7 +15,7 @@ use crate::manifest::{Manifest, ManifestError};
 use crate::names::{DatabaseLabel, StoreLabel};
 use crate::runtime_config::{RuntimeConfig, RuntimeConfigError};
 use crate::settings::{DotenvError, Environment};
-use crate::stores::{OpenStoresError, Stores, embedded_path};
+use crate::stores::{Limits, OpenStoresError, StoreConfig, Stores, embedded_path};
 use crate::variables::{Provider, VariableError, Variables};
 
 /// Why there is no application to run.
@@ -61,6 +62,9 @@ pub struct Project {
     pub max_memory: usize,
     /// The servers that components may lean on.
     pub backends: Backends,
+    /// What the environment says about AWS.
+    pub aws: AwsSettings,
+    store_limits: Limits,
     runtime_config: Option<RuntimeConfig>,
     variables: Variables,
     selection: Selection,
@@ -124,6 +128,10 @@ impl Project {
             state_dir,
             max_memory,
             backends: Backends::default(),
+            aws: AwsSettings::from_environment(environment),
+            store_limits: Limits {
+                max_value: args.max_value_bytes,
+            },
             runtime_config,
             variables,
             selection,
@@ -152,16 +160,19 @@ impl Project {
     }
 
     /// Opens the stores that the components of `app` are granted.
-    pub fn open_stores(&self, app: &App) -> Result<Stores, ProjectError> {
-        let defined = match &self.runtime_config {
-            Some(config) => Some(config.key_value_files()?),
+    pub async fn open_stores(&self, app: &App) -> Result<Stores, ProjectError> {
+        let mut defined = match &self.runtime_config {
+            Some(config) => Some(config.key_value_stores(&self.variables)?),
             None => None,
         };
-        let mut files: BTreeMap<StoreLabel, PathBuf> = BTreeMap::new();
+        let mut configs: BTreeMap<StoreLabel, StoreConfig> = BTreeMap::new();
         for component in app.components.values() {
             for label in &component.stores {
-                let path = match defined.as_ref().map(|defined| defined.get(label)) {
-                    Some(Some(path)) => path.clone(),
+                if configs.contains_key(label) {
+                    continue;
+                }
+                let config = match defined.as_mut().map(|defined| defined.remove(label)) {
+                    Some(Some(config)) => config,
                     // Spin: `default` is always defined.
                     Some(None) if label.as_str() != "default" => {
                         return Err(OpenStoresError::Undefined {
@@ -170,12 +181,12 @@ impl Project {
                         }
                         .into());
                     }
-                    Some(None) | None => embedded_path(&self.state_dir, label),
+                    Some(None) | None => StoreConfig::Sqlite(embedded_path(&self.state_dir, label)),
                 };
-                files.insert(label.clone(), path);
+                configs.insert(label.clone(), config);
             }
         }
-        Ok(Stores::open(files)?)
+        Ok(Stores::open(configs, &self.aws, &self.backends, self.store_limits).await?)
     }
 
     /// Opens the SQLite databases that the components of `app` are granted.

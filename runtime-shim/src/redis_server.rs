@@ -21,6 +21,13 @@ pub struct RedisAddressError(String);
 pub struct RedisServer {
     client: Client,
     name: String,
+    url: String,
+}
+
+impl PartialEq for RedisServer {
+    fn eq(&self, other: &Self) -> bool {
+        self.url == other.url
+    }
 }
 
 impl RedisServer {
@@ -33,7 +40,8 @@ impl RedisServer {
             0 => format!("redis {}", info.addr()),
             db => format!("redis {}/{db}", info.addr()),
         };
-        Ok(Self { client, name })
+        let url = url.to_owned();
+        Ok(Self { client, name, url })
     }
 
     /// What it is called in messages: without user and password.

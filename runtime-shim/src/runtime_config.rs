@@ -7,8 +7,10 @@ use std::path::{Path, PathBuf};
 use serde::Deserialize;
 
 use crate::names::{DatabaseLabel, StoreLabel, VariableName};
+use crate::redis_server::RedisServer;
 use crate::settings::{DotenvError, Environment};
-use crate::variables::Provider;
+use crate::stores::{DynamoConfig, StoreConfig};
+use crate::variables::{Provider, Variables};
 
 /// The parsed file.
 #[derive(Debug, Default, Deserialize)]
@@ -38,7 +40,21 @@ pub struct RuntimeConfig {
 #[derive(Deserialize)]
 #[serde(tag = "type", rename_all = "snake_case", deny_unknown_fields)]
 enum KeyValueBackend {
-    Spin { path: Option<PathBuf> },
+    Spin {
+        path: Option<PathBuf>,
+    },
+    Redis {
+        url: String,
+    },
+    AwsDynamo {
+        region: String,
+        table: String,
+        access_key: Option<String>,
+        secret_key: Option<String>,
+        token: Option<String>,
+        #[serde(default)]
+        consistent_read: bool,
+    },
 }
 
 #[derive(Deserialize)]
@@ -139,9 +155,13 @@ impl RuntimeConfig {
         Ok(config)
     }
 
-    /// The SQLite file behind each label that the file defines.
-    pub fn key_value_files(&self) -> Result<BTreeMap<StoreLabel, PathBuf>, RuntimeConfigError> {
-        let mut files = BTreeMap::new();
+    /// What stands behind each label that the file defines. Texts may hold
+    /// `{{ variable }}`, so that passwords need not stand in the file.
+    pub fn key_value_stores(
+        &self,
+        variables: &Variables,
+    ) -> Result<BTreeMap<StoreLabel, StoreConfig>, RuntimeConfigError> {
+        let mut stores = BTreeMap::new();
         for (label, table) in &self.key_value_stores {
             let fail = |reason: String| RuntimeConfigError::Store {
                 label: label.clone(),
@@ -151,13 +171,57 @@ impl RuntimeConfig {
                 .clone()
                 .try_into()
                 .map_err(|error: toml::de::Error| fail(error.message().to_owned()))?;
-            let KeyValueBackend::Spin { path } = backend;
-            let path = path.ok_or_else(|| {
-                fail("`path` is missing: a store in memory would forget everything".to_owned())
-            })?;
-            files.insert(label.clone(), self.base_dir.join(path));
+            let store = self.key_value_store(backend, variables);
+            stores.insert(label.clone(), store.map_err(fail)?);
         }
-        Ok(files)
+        Ok(stores)
+    }
+
+    fn key_value_store(
+        &self,
+        backend: KeyValueBackend,
+        variables: &Variables,
+    ) -> Result<StoreConfig, String> {
+        let render = |key: &'static str, text: String| {
+            let place = || format!("`{key}`");
+            variables.render(&text, place).map_err(|e| e.to_string())
+        };
+        match backend {
+            KeyValueBackend::Spin { path } => {
+                let path =
+                    path.ok_or("`path` is missing: a store in memory would forget everything")?;
+                Ok(StoreConfig::Sqlite(self.base_dir.join(path)))
+            }
+            KeyValueBackend::Redis { url } => {
+                let url = variables.render_url(&url, || "`url`".to_owned());
+                let server = RedisServer::parse(&url.map_err(|e| e.to_string())?);
+                server.map(StoreConfig::Redis).map_err(|e| e.to_string())
+            }
+            KeyValueBackend::AwsDynamo {
+                region,
+                table,
+                access_key,
+                secret_key,
+                token,
+                consistent_read,
+            } => {
+                let keys = match (access_key, secret_key) {
+                    (Some(access), Some(secret)) => Some((
+                        render("access_key", access)?,
+                        render("secret_key", secret)?,
+                        token.map(|token| render("token", token)).transpose()?,
+                    )),
+                    (None, None) if token.is_none() => None,
+                    _ => return Err("`access_key` and `secret_key` go together".to_owned()),
+                };
+                Ok(StoreConfig::Dynamo(DynamoConfig {
+                    region: render("region", region)?,
+                    table: render("table", table)?,
+                    keys,
+                    consistent_read,
+                }))
+            }
+        }
     }
 
     /// The file behind each SQLite label that the file defines. Spin resolves
@@ -237,13 +301,13 @@ fn without_source(error: &toml::de::Error, text: &str) -> String {
 mod tests {
     use super::*;
 
-    fn load(text: &str) -> Result<BTreeMap<StoreLabel, PathBuf>, RuntimeConfigError> {
+    fn load(text: &str) -> Result<BTreeMap<StoreLabel, StoreConfig>, RuntimeConfigError> {
         let dir = tempfile::tempdir().expect("a temporary folder");
         let path = dir.path().join("runtime-config.toml");
         std::fs::write(&path, text).expect("write");
         let config = RuntimeConfig::load(&path)?;
         config.sqlite_files()?;
-        config.key_value_files()
+        config.key_value_stores(&Variables::default())
     }
 
     #[test]
@@ -275,11 +339,27 @@ mod tests {
                 "unknown field `url`",
             ),
             (
+                "[key_value_store.a]\ntype = \"redis\"\nurl = \"rides://:hunter2@h\"\n",
+                "[key_value_store.a]`: the address is not a Redis URL",
+            ),
+            (
+                "[key_value_store.a]\ntype = \"redis\"\nurl = \"redis://:{{ p }}@h\"\n",
+                "`url` uses `{{ p }}`, which `[variables]` does not declare",
+            ),
+            (
+                "[key_value_store.a]\ntype = \"aws_dynamo\"\ntable = \"t\"\n",
+                "missing field `region`",
+            ),
+            (
+                "[key_value_store.a]\ntype = \"aws_dynamo\"\nregion = \"r\"\ntable = \"t\"\naccess_key = \"k\"\n",
+                "`access_key` and `secret_key` go together",
+            ),
+            (
                 "[outbound_networking]\nblock_networks = [\"private\"]\n",
                 "`[outbound_networking]` is not supported",
             ),
         ] {
-            let error = load(text).expect_err(text).to_string();
+            let error = load(text).err().expect(text).to_string();
             assert!(error.contains(expected), "`{expected}` not in `{error}`");
         }
     }
@@ -287,7 +367,7 @@ mod tests {
     #[test]
     fn a_malformed_line_is_not_shown() {
         let error = load("\n[[variables_provider]]\ntype = \"static\"\nvalues = { t = \"hunter2\n");
-        let error = error.expect_err("a string without an end").to_string();
+        let error = error.err().expect("a string without an end").to_string();
         assert!(
             error.contains("line 4") && !error.contains("hunter2"),
             "{error}"
@@ -298,7 +378,9 @@ mod tests {
     fn relative_paths_start_at_the_file() {
         let files =
             load("[key_value_store.a]\ntype = \"spin\"\npath = \"s/a.db\"\n").expect("valid");
-        let path = files.values().next().expect("one store");
+        let Some(StoreConfig::Sqlite(path)) = files.values().next() else {
+            panic!("one file")
+        };
         assert!(
             path.is_absolute() && path.ends_with("s/a.db"),
             "{}",

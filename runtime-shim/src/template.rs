@@ -54,6 +54,11 @@ impl Template {
         })
     }
 
+    /// Whether it is one variable and nothing else.
+    pub fn is_variable(&self) -> bool {
+        matches!(self.parts[..], [Part::Variable(_)])
+    }
+
     /// Puts values in place; `lookup` fails for a variable it does not know.
     pub fn render<E>(
         &self,

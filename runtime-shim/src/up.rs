@@ -19,7 +19,7 @@ use crate::invoker::{Invoker, InvokerOptions};
 use crate::metrics::Metrics;
 use crate::printer;
 use crate::project::Project;
-use crate::queue::{AwsSettings, Consumer, EmbeddedQueue, QueueSource};
+use crate::queue::{Consumer, EmbeddedQueue, QueueSource};
 use crate::settings::Environment;
 
 /// What is left of the grace period for closing what others still use.
@@ -79,7 +79,10 @@ async fn start(args: UpArgs, environment: &Environment) -> anyhow::Result<Runnin
             embedded.ensure(name).await?;
         }
     }
-    let stores = project.open_stores(&app)?;
+    let stores = project.open_stores(&app).await?;
+    // Those that do not answer are named in the log before anything starts.
+    let backends = project.backends.clone();
+    backends.probe().await;
     let http_listener = if app.http_components.is_empty() {
         None
     } else {
@@ -104,10 +107,10 @@ async fn start(args: UpArgs, environment: &Environment) -> anyhow::Result<Runnin
         .await
         .context("loading was cut off")??;
     let invoker = Arc::new(invoker);
-    let aws = AwsSettings::from_environment(environment);
     let mut consumers = Vec::new();
     for trigger in queues {
-        let source = QueueSource::connect(&trigger.queue_url, embedded.as_ref(), &aws).await?;
+        let source =
+            QueueSource::connect(&trigger.queue_url, embedded.as_ref(), &project.aws).await?;
         consumers.push(Consumer::new(
             trigger,
             Arc::new(source),
@@ -130,7 +133,11 @@ async fn start(args: UpArgs, environment: &Environment) -> anyhow::Result<Runnin
         origin_of(admin_listener.local_addr()?)
     ));
 
-    let readiness = Readiness::starting(stores, consumers.iter().map(Consumer::health).collect());
+    let readiness = Readiness::starting(
+        stores,
+        backends.clone(),
+        consumers.iter().map(Consumer::health).collect(),
+    );
     let admin = Arc::new(Admin {
         readiness,
         metrics,

@@ -3,6 +3,8 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
+
 use crate::manifest::Variable;
 use crate::names::VariableName;
 use crate::settings::Environment;
@@ -113,19 +115,44 @@ impl Variables {
         source: &str,
         place: impl Fn() -> String,
     ) -> Result<String, VariableError> {
+        self.render_each(source, place, str::to_owned)
+    }
+
+    fn render_each(
+        &self,
+        source: &str,
+        place: impl Fn() -> String,
+        encode: impl Fn(&str) -> String,
+    ) -> Result<String, VariableError> {
         let template = Template::parse(source).map_err(|source| VariableError::Template {
             place: place(),
             source,
         })?;
         template.render(|name| {
-            self.values
-                .get(name)
-                .cloned()
-                .ok_or_else(|| VariableError::Unknown {
-                    place: place(),
-                    name: name.clone(),
-                })
+            let value = self.values.get(name).map(|value| encode(value));
+            value.ok_or_else(|| VariableError::Unknown {
+                place: place(),
+                name: name.clone(),
+            })
         })
+    }
+
+    /// Renders `source`, which is a URL: a variable that is a part of it is
+    /// percent-encoded, so that a password may hold any character.
+    pub fn render_url(
+        &self,
+        source: &str,
+        place: impl Fn() -> String,
+    ) -> Result<String, VariableError> {
+        let encode = |value: &str| {
+            let whole = Template::parse(source).is_ok_and(|template| template.is_variable());
+            if whole {
+                value.to_owned()
+            } else {
+                utf8_percent_encode(value, NON_ALPHANUMERIC).to_string()
+            }
+        };
+        self.render_each(source, place, encode)
     }
 
     /// Whether a value has a property.
@@ -173,6 +200,19 @@ mod tests {
             .render("{{a}} {{b}} {{c}}", || "test".into())
             .expect("declared");
         assert_eq!(rendered, "given env 1");
+    }
+
+    #[test]
+    fn a_password_within_a_url_is_encoded_and_a_whole_url_is_not() {
+        let declared = declared("p = { default = \"a/b@c\" }\nu = { default = \"redis://h/1\" }");
+        let variables = Variables::resolve(&declared, BTreeMap::new(), &[]).expect("defaults");
+        let url = |source| {
+            variables
+                .render_url(source, || "test".into())
+                .expect("declared")
+        };
+        assert_eq!(url("redis://:{{ p }}@h"), "redis://:a%2Fb%40c@h");
+        assert_eq!(url("{{u}}"), "redis://h/1");
     }
 
     #[test]

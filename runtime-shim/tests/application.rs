@@ -10,7 +10,9 @@ use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
-use support::{App, agent, get, post, wait_for};
+use support::servers::{DynamoLocal, Ministack, Redis};
+use support::tables::{self, create_table};
+use support::{App, agent, get, own_manifest, post, sqs_call, wait_for};
 
 #[test]
 fn a_posted_message_is_stored_within_a_second() {
@@ -47,6 +49,100 @@ fn a_posted_message_is_stored_within_a_second() {
     wait_for("the queue to be empty", || {
         (app.depth("messages") == (0, 0, 0)).then_some(())
     });
+}
+
+/// Messages in DynamoDB, counters in Redis, queues on an independent SQS
+/// endpoint: the same manifest, and not a line of code, by configuration alone.
+#[test]
+fn the_application_runs_on_real_backends_by_configuration_alone() {
+    let (Some(dynamodb), Some(redis), Some(sqs)) = (
+        DynamoLocal::shared(),
+        Redis::start("pass"),
+        Ministack::start(),
+    ) else {
+        return;
+    };
+    let (dynamodb, sqs) = (dynamodb.endpoint(), sqs.endpoint());
+    create_table(&dynamodb, "messages");
+    let queue = |name: &str, attributes: Value| {
+        let body = json!({"QueueName": name, "Attributes": attributes});
+        let answer = sqs_call(&sqs, "CreateQueue", &body);
+        answer["QueueUrl"].as_str().unwrap().to_owned()
+    };
+    let dead = queue("messages-dlq", json!({}));
+    let policy = r#"{"deadLetterTargetArn":"arn:aws:sqs:us-east-1:000000000000:messages-dlq","maxReceiveCount":"5"}"#;
+    let url = queue("messages", json!({"RedrivePolicy": policy}));
+    let config = format!(
+        "[key_value_store.messages]\ntype = \"aws_dynamo\"\nregion = \"eu-central-1\"\n\
+         table = \"messages\"\n\
+         [key_value_store.counters]\ntype = \"redis\"\nurl = \"{}\"\n",
+        redis.url()
+    );
+    let app = App::start_in(
+        &[("runtime-config.toml", &config)],
+        &own_manifest(),
+        &["--runtime-config-file", "runtime-config.toml"],
+        &[
+            ("AWS_ENDPOINT_URL_DYNAMODB", &dynamodb),
+            ("AWS_ACCESS_KEY_ID", "local"),
+            ("AWS_SECRET_ACCESS_KEY", "local"),
+            ("SPIN_VARIABLE_SQS_ORIGIN", &sqs),
+            ("SPIN_VARIABLE_MESSAGES_QUEUE_URL", &url),
+        ],
+    );
+    let (status, body) = post(&app.url("/process_message"), br#"{"real": true}"#);
+    assert_eq!(status, 202, "{body}");
+    let accepted: Value = serde_json::from_str(&body).unwrap();
+    let status_url = accepted["status_url"].as_str().unwrap();
+    let document = wait_for("the stored document", || {
+        let (status, body) = get(&app.url(status_url));
+        (status == 200).then_some(body)
+    });
+    assert!(document.contains(r#"{"real": true}"#), "{document}");
+    // It is in the table, and nowhere on this disk.
+    let key = json!({"PK": {"S": accepted["message_id"]}});
+    let item = tables::call(
+        &dynamodb,
+        "GetItem",
+        &json!({"TableName": "messages", "Key": key}),
+    );
+    assert!(item["Item"]["VAL"]["B"].is_string(), "{item}");
+    assert!(!app.dir().join(".spin/queue").exists());
+
+    for count in 1..=3 {
+        let (_, body) = get(&app.url("/counter/real"));
+        assert_eq!(
+            serde_json::from_str::<Value>(&body).unwrap()["count"],
+            count
+        );
+    }
+    assert_eq!(redis.run(&["GET", "real"]), "$1\r\n3\r\n");
+    for ready in ["process-message", "counter"] {
+        let (status, body) = get(&app.url(&format!("/readyz/{ready}")));
+        assert_eq!(status, 200, "{body}");
+    }
+
+    // What can never be processed goes to the endpoint's own dead-letter queue.
+    sqs_call(
+        &sqs,
+        "SendMessage",
+        &json!({"QueueUrl": url, "MessageBody": "not JSON"}),
+    );
+    let ask = json!({
+        "QueueUrl": dead,
+        "WaitTimeSeconds": 1,
+        "MessageAttributeNames": ["All"],
+    });
+    let letter = wait_for("the dead letter", || {
+        let answer = sqs_call(&sqs, "ReceiveMessage", &ask);
+        Some(answer["Messages"].as_array()?.first()?.clone())
+    });
+    assert_eq!(letter["Body"], "not JSON");
+    let reason = letter["MessageAttributes"]["gristmill.reason"]["StringValue"].as_str();
+    assert!(
+        reason.unwrap().contains("process-message-worker"),
+        "{letter}"
+    );
 }
 
 #[test]

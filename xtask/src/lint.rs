@@ -7,7 +7,7 @@ use std::time::Duration;
 use anyhow::Result;
 
 use crate::suites::{Task, run_all};
-use crate::venv::Venv;
+use crate::venv::{self, Venv};
 use crate::wasm_target::{self, Source};
 use crate::workspace::{WASM_TARGET, Workspace};
 use crate::{printer, process};
@@ -15,7 +15,7 @@ use crate::{printer, process};
 /// Prepares and runs all checks.
 pub(crate) fn run(workspace: &Workspace) -> Result<()> {
     wasm_target::ensure(workspace, Source::Auto)?;
-    let venv = Venv::ensure(workspace)?;
+    let venv = Venv::ensure(workspace, &venv::TOOLS)?;
     run_all(&mut tasks(workspace, &venv))
 }
 

@@ -1,11 +1,14 @@
 //! `cargo xtask`: the commands of this repository. This file owns the command
 //! line and the exit code; each command has a file of its own.
 
+mod apt;
 mod bench;
 mod build;
 mod lint;
 mod printer;
 mod process;
+mod servers;
+mod staging;
 mod suites;
 mod up;
 mod venv;
@@ -48,10 +51,16 @@ enum Command {
     /// Install what the tests need and run them all.
     ///
     /// Every suite runs although one fails; a table of their minutes ends it.
+    /// The real servers that tests talk to (Redis, PostgreSQL, Mosquitto, DynamoDB
+    /// Local, ministack) come from this machine or go to `target/servers`.
     Test {
         /// Run only this suite; may be repeated.
         #[arg(long, value_enum, value_name = "SUITE")]
         only: Vec<suites::Suite>,
+        /// Fail when a server cannot be had, instead of skipping its tests; a
+        /// non-empty variable CI means the same.
+        #[arg(long)]
+        require_servers: bool,
     },
     /// Build the components and the native host.
     ///
@@ -61,6 +70,11 @@ enum Command {
         #[arg(long)]
         release: bool,
     },
+    /// Only prepare the servers that tests talk to.
+    ///
+    /// Prints their environment variables for a shell, so that single tests can
+    /// run by hand: `eval "$(cargo xtask servers)"`.
+    Servers,
     /// Check formatting, clippy, spelling and dependencies.
     Lint,
     /// Run the benchmarks and print their table.
@@ -101,8 +115,15 @@ fn run(arguments: Arguments) -> Result<()> {
     let workspace = Workspace::discover()?;
     match arguments.command {
         Command::Up { arguments } => up::run(&workspace, &arguments),
-        Command::Test { only } => suites::run(&workspace, &only),
+        Command::Test {
+            only,
+            require_servers,
+        } => {
+            let in_ci = std::env::var_os("CI").is_some_and(|value| !value.is_empty());
+            suites::run(&workspace, &only, require_servers || in_ci)
+        }
         Command::Build { release: _ } => build::everything(&workspace),
+        Command::Servers => servers::run(&workspace),
         Command::Lint => lint::run(&workspace),
         Command::Bench { arguments } => bench::run(&workspace, &arguments),
         Command::Setup { target_from } => wasm_target::ensure(&workspace, target_from),

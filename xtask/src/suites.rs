@@ -7,7 +7,8 @@ use std::time::{Duration, Instant};
 
 use anyhow::Result;
 
-use crate::venv::Venv;
+use crate::servers::{self, Server, Servers};
+use crate::venv::{self, Venv};
 use crate::wasm_target::{self, Source};
 use crate::workspace::Workspace;
 use crate::{build, lint, printer, process};
@@ -77,15 +78,16 @@ pub(crate) fn run_all(tasks: &mut [Task]) -> Result<()> {
     }
 }
 
-/// Runs the chosen suites, or all of them.
-pub(crate) fn run(workspace: &Workspace, only: &[Suite]) -> Result<()> {
+/// Runs the chosen suites, or all of them. A server that cannot be had is a
+/// failure where it is required, and skipped with its tests where it is not.
+pub(crate) fn run(workspace: &Workspace, only: &[Suite], require_servers: bool) -> Result<()> {
     let chosen: Vec<_> = Suite::ALL
         .into_iter()
         .filter(|suite| only.is_empty() || only.contains(suite))
         .collect();
     let mut report = Report::default();
     let started = Instant::now();
-    let prepared = Prepared::make(workspace, &chosen, &mut report);
+    let prepared = Prepared::make(workspace, &chosen, require_servers, &mut report);
     for suite in chosen {
         report.time(suite.name(), || prepared.run(workspace, suite));
     }
@@ -99,6 +101,7 @@ struct Prepared {
     venv: Option<Venv>,
     wasm_target: bool,
     binaries: bool,
+    servers: Vec<servers::Variable>,
 }
 
 /// A suite could not start.
@@ -107,16 +110,22 @@ struct Prepared {
 struct NotPrepared(&'static str);
 
 impl Prepared {
-    fn make(workspace: &Workspace, chosen: &[Suite], report: &mut Report) -> Self {
+    fn make(
+        workspace: &Workspace,
+        chosen: &[Suite],
+        require_servers: bool,
+        report: &mut Report,
+    ) -> Self {
         let any = |suites: &[Suite]| chosen.iter().any(|suite| suites.contains(suite));
         let mut prepared = Self {
             venv: None,
             wasm_target: false,
             binaries: false,
+            servers: Vec::new(),
         };
         if any(&[Suite::Lint, Suite::LocalQueue, Suite::Shim]) {
             report.time("python tools", || {
-                prepared.venv = Some(Venv::ensure(workspace)?);
+                prepared.venv = Some(Venv::ensure(workspace, &venv::TOOLS)?);
                 Ok(())
             });
         }
@@ -135,7 +144,27 @@ impl Prepared {
                 Ok(())
             });
         }
+        if any(&[Suite::Shim]) {
+            prepared.ensure_servers(workspace, require_servers, report);
+        }
         prepared
+    }
+
+    fn ensure_servers(&mut self, workspace: &Workspace, required: bool, report: &mut Report) {
+        if required {
+            self.servers.push((servers::REQUIRED, "1".into()));
+        }
+        let mut servers = None;
+        for server in Server::ALL {
+            report.time_unless_skipped(server.name(), !required, || {
+                let servers = match &mut servers {
+                    Some(servers) => servers,
+                    none => none.insert(Servers::open(workspace)?),
+                };
+                self.servers.extend(servers.ensure(server)?);
+                Ok(())
+            });
+        }
     }
 
     fn run(&self, workspace: &Workspace, suite: Suite) -> Result<()> {
@@ -179,7 +208,9 @@ impl Prepared {
                     return Err(NotPrepared("build").into());
                 }
                 let targets = workspace.test_targets("runtime-shim")?;
-                vec![tests("shim", workspace, HOST, &targets, Some(venv()?), 25)]
+                let mut shim = tests("shim", workspace, HOST, &targets, Some(venv()?), 25);
+                shim.command.envs(self.servers.iter().cloned());
+                vec![shim]
             }
         };
         run_all(&mut tasks)
@@ -218,26 +249,55 @@ fn tests(
     Task::new(name, cargo, limit_minutes)
 }
 
-/// What each part took and whether it passed.
+/// How a part ended.
+enum Outcome {
+    Passed,
+    Failed,
+    /// Could not be had on this machine, for this reason.
+    Skipped(String),
+}
+
+/// What each part took and how it ended.
 #[derive(Default)]
 struct Report {
-    rows: Vec<(&'static str, Duration, bool)>,
+    rows: Vec<(&'static str, Duration, Outcome)>,
 }
 
 impl Report {
     fn time(&mut self, name: &'static str, work: impl FnOnce() -> Result<()>) {
+        self.time_unless_skipped(name, false, work);
+    }
+
+    fn time_unless_skipped(
+        &mut self,
+        name: &'static str,
+        may_be_skipped: bool,
+        work: impl FnOnce() -> Result<()>,
+    ) {
         let started = Instant::now();
-        let outcome = work();
-        if let Err(error) = &outcome {
-            printer::error(error);
-        }
-        self.rows.push((name, started.elapsed(), outcome.is_ok()));
+        let outcome = match work() {
+            Ok(()) => Outcome::Passed,
+            Err(error) => {
+                printer::error(&error);
+                if may_be_skipped {
+                    Outcome::Skipped(first_line(&error))
+                } else {
+                    Outcome::Failed
+                }
+            }
+        };
+        self.rows.push((name, started.elapsed(), outcome));
     }
 
     fn print(&self, total: Duration) {
         printer::result("\nsuite           minutes  result");
-        for (name, took, passed) in &self.rows {
-            printer::result(row(name, *took, if *passed { "ok" } else { "FAILED" }));
+        for (name, took, outcome) in &self.rows {
+            let result = match outcome {
+                Outcome::Passed => "ok",
+                Outcome::Failed => "FAILED",
+                Outcome::Skipped(reason) => &format!("SKIPPED: {reason}"),
+            };
+            printer::result(row(name, *took, result));
         }
         printer::result(row("total", total, ""));
     }
@@ -246,7 +306,7 @@ impl Report {
         let failed: Vec<_> = self
             .rows
             .iter()
-            .filter(|(.., passed)| !passed)
+            .filter(|(.., outcome)| matches!(outcome, Outcome::Failed))
             .map(|(name, ..)| *name)
             .collect();
         if failed.is_empty() {
@@ -255,6 +315,12 @@ impl Report {
             Err(Failed(failed).into())
         }
     }
+}
+
+/// The reason without its hint: a row is one line.
+fn first_line(error: &anyhow::Error) -> String {
+    let message = format!("{error:#}");
+    message.lines().next().unwrap_or_default().to_owned()
 }
 
 fn row(name: &str, took: Duration, result: &str) -> String {
@@ -290,6 +356,20 @@ mod tests {
         report.verdict().unwrap();
         report.time("bad", || Err(NotPrepared("build").into()));
         assert_eq!(report.verdict().unwrap_err().to_string(), "failed: bad");
+    }
+
+    #[test]
+    fn what_is_skipped_does_not_fail_but_gives_its_reason() {
+        let missing = || Err(anyhow::anyhow!("no `redis`: no mirror\nhint: a hint"));
+        let mut report = Report::default();
+        report.time_unless_skipped("redis", true, missing);
+        report.verdict().unwrap();
+        let (.., Outcome::Skipped(reason)) = &report.rows[0] else {
+            panic!("it is skipped");
+        };
+        assert_eq!(reason, "no `redis`: no mirror");
+        report.time_unless_skipped("redis", false, missing);
+        assert_eq!(report.verdict().unwrap_err().to_string(), "failed: redis");
     }
 
     #[test]

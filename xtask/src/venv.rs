@@ -1,5 +1,6 @@
-//! The Python environment under `target/venv`: tools and clients that tests and
-//! lints call, each pinned by hash. Owns its making; does not know its users.
+//! Python environments under `target/`: tools, clients and servers that tests
+//! and lints call, each pinned by hash. Owns their making; does not know their
+//! users.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -8,17 +9,41 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
 
+use crate::staging::remove_dir_if_present;
 use crate::workspace::Workspace;
 use crate::{printer, process};
 
 const CREATE_LIMIT: Duration = Duration::from_mins(2);
 const INSTALL_LIMIT: Duration = Duration::from_mins(15);
 
-/// Files with `--hash` requirements, relative to the root; those that exist count.
-const REQUIREMENTS: [&str; 2] = [
-    "xtask/requirements.txt",
-    "local-queue/tests/boto3/requirements.txt",
-];
+/// What one environment holds.
+pub(crate) struct Contents {
+    /// Its place in the target directory.
+    folder: &'static str,
+    /// Files with `--hash` requirements, relative to the root; those that exist count.
+    requirements: &'static [&'static str],
+}
+
+/// Tools of the lints and clients of the tests.
+pub(crate) const TOOLS: Contents = Contents {
+    folder: "venv",
+    requirements: &[
+        "xtask/requirements.txt",
+        "local-queue/tests/boto3/requirements.txt",
+    ],
+};
+
+/// The AWS emulator; it insists on a botocore of its own.
+pub(crate) const MINISTACK: Contents = Contents {
+    folder: "servers/ministack",
+    requirements: &["xtask/servers/ministack.txt"],
+};
+
+/// npm, where the machine has none.
+pub(crate) const NPM: Contents = Contents {
+    folder: "servers/npm",
+    requirements: &["xtask/servers/npm.txt"],
+};
 
 /// An environment that holds every requirement.
 pub(crate) struct Venv {
@@ -27,12 +52,13 @@ pub(crate) struct Venv {
 
 impl Venv {
     /// Makes it, or finds it made; made anew when a requirement changed.
-    pub(crate) fn ensure(workspace: &Workspace) -> Result<Self> {
+    pub(crate) fn ensure(workspace: &Workspace, contents: &Contents) -> Result<Self> {
         let venv = Self {
-            directory: workspace.target_dir.join("venv"),
+            directory: workspace.target_dir.join(contents.folder),
         };
-        let files: Vec<_> = REQUIREMENTS
-            .into_iter()
+        let files: Vec<_> = contents
+            .requirements
+            .iter()
             .map(|file| workspace.root.join(file))
             .filter(|file| file.is_file())
             .collect();
@@ -43,10 +69,11 @@ impl Venv {
         {
             return Ok(venv);
         }
-        let step = printer::step("installing the Python tools into target/venv");
-        if venv.directory.exists() {
-            fs::remove_dir_all(&venv.directory).context("cannot remove the old target/venv")?;
-        }
+        let step = printer::step(format!(
+            "installing Python packages into target/{}",
+            contents.folder
+        ));
+        remove_dir_if_present(&venv.directory)?;
         fs::create_dir_all(&workspace.target_dir)?;
         create(&venv.directory)?;
         venv.install(&files)?;

@@ -2,12 +2,9 @@
 //! there. rustup first; Debian's packages where rustup cannot. It knows the
 //! layout of a sysroot, but neither how packages are found nor how std is built.
 
-mod apt;
-mod apt_sources;
 mod debian;
 
 use std::fs;
-use std::io;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::Duration;
@@ -16,6 +13,7 @@ use anyhow::{Context, Result, anyhow, bail};
 
 use crate::printer;
 use crate::process;
+use crate::staging::Staging;
 use crate::workspace::{WASM_TARGET, Workspace};
 
 /// A slow mirror may take minutes for 25 MB, a dead one must not take longer.
@@ -128,21 +126,11 @@ impl Sysroot {
             .map_or(true, |release| release.trim() == self.release)
     }
 
-    /// An empty directory beside the target's place, on the same file system, so
-    /// that one rename publishes it. Made before the long work, because this is
-    /// where a read-only sysroot shows.
+    /// An empty directory beside the target's place. Made before the long work,
+    /// because this is where a read-only sysroot shows.
     fn staging(&self) -> Result<Staging> {
-        let path = self.rustlib.join(format!(".{WASM_TARGET}.partial"));
-        remove_dir_if_present(&path)
-            .and_then(|()| Ok(fs::create_dir(&path)?))
-            .with_context(|| format!("cannot write to the sysroot {}", self.rustlib.display()))?;
-        Ok(Staging { path })
-    }
-
-    /// Puts a complete staging directory in its place.
-    fn publish(&self, staging: &Staging) -> Result<()> {
-        remove_dir_if_present(&self.target())?;
-        fs::rename(&staging.path, self.target()).context("cannot move the target into the sysroot")
+        Staging::create(self.rustlib.join(format!(".{WASM_TARGET}.partial")))
+            .with_context(|| format!("cannot write to the sysroot {}", self.rustlib.display()))
     }
 }
 
@@ -151,17 +139,6 @@ const LINKED_OBJECTS: [&str; 3] = ["libc.a", "crt1-command.o", "crt1-reactor.o"]
 
 /// Beside `lib` in a target that was not installed by rustup.
 const BUILT_FOR: &str = "gristmill-built-for";
-
-/// Gone when the installation did not get to its end.
-struct Staging {
-    path: PathBuf,
-}
-
-impl Drop for Staging {
-    fn drop(&mut self) {
-        let _ = remove_dir_if_present(&self.path);
-    }
-}
 
 fn rustup(sysroot: &Sysroot) -> Result<()> {
     let step = printer::step(format!("rustup target add {WASM_TARGET}"));
@@ -179,15 +156,6 @@ fn rustup(sysroot: &Sysroot) -> Result<()> {
     }
     step.done();
     Ok(())
-}
-
-fn remove_dir_if_present(path: &Path) -> Result<()> {
-    match fs::remove_dir_all(path) {
-        Err(error) if error.kind() != io::ErrorKind::NotFound => {
-            Err(error).with_context(|| format!("cannot remove {}", path.display()))
-        }
-        _ => Ok(()),
-    }
 }
 
 /// `libstd-0123456789abcdef.rlib` is of `std`, `libstd_detect-….rlib` is not.
@@ -246,28 +214,5 @@ mod tests {
             fs::write(sysroot.target().join(BUILT_FOR), built_for).unwrap();
             assert_eq!(sysroot.has_target(), counts, "{built_for}");
         }
-    }
-
-    #[test]
-    fn an_unfinished_installation_leaves_nothing() {
-        let directory = tempfile::tempdir().unwrap();
-        let sysroot = sysroot(directory.path());
-        let staging = sysroot.staging().unwrap();
-        fs::write(staging.path.join("half"), "").unwrap();
-        drop(staging);
-        assert_eq!(fs::read_dir(directory.path()).unwrap().count(), 0);
-    }
-
-    #[test]
-    fn publishing_replaces_what_was_half_there() {
-        let directory = tempfile::tempdir().unwrap();
-        let sysroot = sysroot(directory.path());
-        fs::create_dir_all(sysroot.target().join("lib")).unwrap();
-        fs::write(sysroot.target().join("lib").join("stale"), "").unwrap();
-        let staging = sysroot.staging().unwrap();
-        fs::write(staging.path.join("whole"), "").unwrap();
-        sysroot.publish(&staging).unwrap();
-        assert!(sysroot.target().join("whole").is_file());
-        assert!(!sysroot.target().join("lib").exists());
     }
 }

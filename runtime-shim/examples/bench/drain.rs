@@ -10,13 +10,14 @@ use std::time::{Duration, Instant};
 use anyhow::Context;
 use clap::Parser;
 use gristmill::app::App;
+use gristmill::aws::AwsSettings;
 use gristmill::cli::{Cli, Command};
 use gristmill::invoker::{Invoker, InvokerOptions};
 use gristmill::metrics::Metrics;
 use gristmill::project::Project;
-use gristmill::queue::{AwsSettings, Consumer, EmbeddedQueue, QueueSource};
+use gristmill::queue::{Consumer, EmbeddedQueue, QueueSource};
 use gristmill::settings::Environment;
-use gristmill::stores::{SqliteDatabase, SqliteStore, Stores};
+use gristmill::stores::{Limits, SqliteDatabase, SqliteStore, Stores};
 use local_queue::{
     BatchEntry, LocalQueue, Options, OutgoingMessage, QueueName, ReceiveOptions, Server,
 };
@@ -60,7 +61,7 @@ enum Route {
 }
 
 /// The application of `manifest` with its state in `dir`, embedded queues at `origin`.
-pub(crate) fn resolve(
+pub(crate) async fn resolve(
     dir: &Path,
     manifest: &str,
     origin: Option<&str>,
@@ -72,7 +73,7 @@ pub(crate) fn resolve(
     };
     let project = Project::load(args, &Environment::default())?;
     let app = project.app(origin)?;
-    let stores = project.open_stores(&app)?;
+    let stores = project.open_stores(&app).await?;
     let options = InvokerOptions {
         max_memory: project.max_memory,
         cache_dir: None,
@@ -98,7 +99,7 @@ async fn sandboxed(messages: usize, path: Route) -> anyhow::Result<f64> {
          [component.worker]\nsource = '{}'\nkey_value_stores = [\"messages\"]\n",
         wasm("process_message")?.display()
     );
-    let (app, stores, options) = resolve(dir.path(), &manifest, Some(embedded.origin()))?;
+    let (app, stores, options) = resolve(dir.path(), &manifest, Some(embedded.origin())).await?;
     embedded.ensure("bench").await?;
     fill_over_http(embedded.origin(), messages).await?;
 
@@ -181,7 +182,7 @@ async fn natively(messages: usize) -> anyhow::Result<f64> {
     drop(server);
     let name = QueueName::parse("bench")?;
     let database = SqliteDatabase::open(&dir.path().join("kv.db"))?;
-    let store = SqliteStore::new(Arc::new(database), "messages");
+    let store = SqliteStore::new(Arc::new(database), "messages", Limits::default());
     let done = Arc::new(AtomicUsize::new(0));
     let started = Instant::now();
     let mut lanes = JoinSet::new();

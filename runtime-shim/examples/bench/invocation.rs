@@ -24,7 +24,7 @@ pub(crate) async fn measure(rounds: u32) -> anyhow::Result<Vec<Figure>> {
          [component.parse]\nsource = '{}'\n",
         wasm("guest_parse")?.display()
     );
-    let invoker = Arc::new(load(dir.path(), &manifest)?);
+    let invoker = Arc::new(load(dir.path(), &manifest).await?);
     let component = ComponentId::new("parse")?;
     let message = Message {
         id: Some("0".to_owned()),
@@ -69,8 +69,8 @@ fn micros(started: Instant, rounds: u32) -> f64 {
 }
 
 /// The application of `manifest`, with its state in `dir`.
-fn load(dir: &std::path::Path, manifest: &str) -> anyhow::Result<Invoker> {
-    let (app, stores, options) = crate::drain::resolve(dir, manifest, None)?;
+async fn load(dir: &std::path::Path, manifest: &str) -> anyhow::Result<Invoker> {
+    let (app, stores, options) = crate::drain::resolve(dir, manifest, None).await?;
     Invoker::load(app, &stores, options, &gristmill::metrics::Metrics::new())
         .context("the bench component does not load")
 }

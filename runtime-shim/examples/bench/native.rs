@@ -11,7 +11,7 @@ use std::time::Instant;
 use aws_sdk_sqs::Client;
 use aws_sdk_sqs::config::{BehaviorVersion, Credentials, Region};
 use aws_sdk_sqs::types::DeleteMessageBatchRequestEntry;
-use gristmill::stores::{SqliteDatabase, SqliteStore};
+use gristmill::stores::{Limits, SqliteDatabase, SqliteStore};
 use http::{Request, Response};
 use http_body_util::Full;
 use hyper::body::{Bytes, Incoming};
@@ -74,7 +74,7 @@ pub(crate) async fn drain_by_sdk(messages: usize) -> anyhow::Result<f64> {
     let stop = CancellationToken::new();
     let serving = tokio::spawn(server.serve(stop.clone().cancelled_owned()));
     let database = SqliteDatabase::open(&dir.path().join("kv.db"))?;
-    let store = SqliteStore::new(Arc::new(database), "messages");
+    let store = SqliteStore::new(Arc::new(database), "messages", Limits::default());
     let client = sqs_client(&origin);
     let url = format!("{origin}/000000000000/bench");
     let done = Arc::new(AtomicUsize::new(0));
@@ -136,7 +136,7 @@ pub(crate) async fn drain_by_sdk(messages: usize) -> anyhow::Result<f64> {
 /// The counter as a plain hyper server on the same store.
 pub(crate) async fn serve_counter(state: &Path) -> anyhow::Result<()> {
     let database = SqliteDatabase::open(&state.join("counters.db"))?;
-    let store = SqliteStore::new(Arc::new(database), "counters");
+    let store = SqliteStore::new(Arc::new(database), "counters", Limits::default());
     let listener = TcpListener::bind("127.0.0.1:0").await?;
     println!("Serving http://{}", listener.local_addr()?);
     let mut connections = JoinSet::new();

@@ -1,10 +1,12 @@
 //! The queue trigger: receives messages, hands each to its component in a
 //! sandbox of its own, and settles it by the outcome.
 
+use std::pin::pin;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use prometheus_client::metrics::counter::Counter;
+use prometheus_client::metrics::gauge::Gauge;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
@@ -76,6 +78,7 @@ struct Counters {
     receive_errors: Counter,
     heartbeats: Counter,
     entry_retries: Counter,
+    paused: Gauge,
     settled: [(SettlementLabel, Counter); SettlementLabel::ALL.len()],
 }
 
@@ -110,6 +113,7 @@ impl Consumer {
                 receive_errors: metrics.receive_errors.get_or_create_owned(&labels),
                 heartbeats: metrics.heartbeats.get_or_create_owned(&labels),
                 entry_retries: metrics.entry_retries.get_or_create_owned(&labels),
+                paused: metrics.paused.get_or_create_owned(&labels),
                 settled: SettlementLabel::ALL.map(|settlement| {
                     let component = trigger.component.to_string();
                     let labels = SettlementLabels {
@@ -219,8 +223,43 @@ impl Running {
         }
     }
 
+    /// Waits until the servers that the component needs answer.
+    async fn dependencies_up(&self) {
+        let Consumer {
+            trigger, invoker, ..
+        } = &self.consumer;
+        if let Some(dependencies) = invoker.dependencies(&trigger.component) {
+            tokio::select! {
+                biased;
+                () = dependencies.up() => {}
+                () = self.stop.cancelled() => {}
+            }
+        }
+    }
+
+    /// As long as a server that the component needs is down, messages wait in
+    /// the queue, where no receive is counted.
+    async fn pause_while_down(&self) {
+        let Consumer {
+            trigger, counters, ..
+        } = &self.consumer;
+        let component = &trigger.component;
+        let mut waiting = pin!(self.dependencies_up());
+        if futures::poll!(&mut waiting).is_ready() {
+            return;
+        }
+        if counters.paused.set(1) == 0 {
+            tracing::warn!(%component, "receiving pauses: what the component needs is down");
+        }
+        waiting.await;
+        if counters.paused.set(0) == 1 {
+            tracing::info!(%component, "receiving goes on");
+        }
+    }
+
     /// Takes permits, then receives no more messages than it has permits for.
     async fn poll_once(self: Arc<Self>, patient: bool) -> Result<Polled, SourceError> {
+        self.pause_while_down().await;
         let Some(mut permits) = self.take_permits().await else {
             return Ok(Polled::None);
         };
@@ -311,7 +350,14 @@ impl Running {
         } = &self.consumer;
         let message = received.for_component(trigger);
         let lease = Lease::new(source, &received.receipt, received.at, *visibility);
-        let invocation = invoker.queue_message(&trigger.component, &message, *timeout);
+        let invocation = async {
+            // It was received by a call that was under way when a server went
+            // down: it waits here, under its lease, rather than fail.
+            self.dependencies_up().await;
+            invoker
+                .queue_message(&trigger.component, &message, *timeout)
+                .await
+        };
         // The heartbeat is part of this future: it ends with the invocation,
         // whatever way that ends.
         let outcome = tokio::select! {

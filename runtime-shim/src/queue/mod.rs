@@ -16,4 +16,3 @@ pub use alone::serve_alone;
 pub use consumer::{Consumer, QueueHealth};
 pub use embedded::{EmbeddedError, EmbeddedQueue};
 pub use source::{ConnectError, QueueSource};
-pub use sqs::AwsSettings;

@@ -5,8 +5,9 @@ use std::time::Duration;
 
 use super::embedded::{EmbeddedQueue, EmbeddedSource};
 use super::message::{Receipt, Received};
-use super::sqs::{AwsSettings, SqsSource};
+use super::sqs::SqsSource;
 use crate::app::QueueUrl;
+use crate::aws::AwsSettings;
 use crate::embedded_origin::EMBEDDED_ORIGIN;
 
 /// A call to the queue that failed as a whole.

@@ -3,12 +3,7 @@
 
 use std::time::{Duration, Instant};
 
-use aws_config::retry::RetryConfig;
-use aws_config::timeout::TimeoutConfig;
-use aws_config::{BehaviorVersion, Region};
 use aws_sdk_sqs::Client;
-use aws_sdk_sqs::config::Credentials;
-use aws_sdk_sqs::error::{DisplayErrorContext, ProvideErrorMetadata, SdkError};
 use aws_sdk_sqs::primitives::Blob;
 use aws_sdk_sqs::types::{
     BatchResultErrorEntry, ChangeMessageVisibilityBatchRequestEntry,
@@ -16,47 +11,20 @@ use aws_sdk_sqs::types::{
     DeleteMessageBatchResultEntry, Message, MessageAttributeValue, MessageSystemAttributeName,
     MessageSystemAttributeNameForSends, MessageSystemAttributeValue, QueueAttributeName,
 };
-use aws_smithy_http_client::{Builder, tls};
 
 use super::message::{AttributeValue, CustomAttribute, Receipt, Received};
 use super::source::{
     ConnectError, EntryOutcome, QueueFacts, REASON_ATTRIBUTE, SourceError, dead_letter_name,
 };
 use crate::app::QueueUrl;
-use crate::settings::Environment;
+use crate::aws::{self, AwsSettings, Calling, Identity, explain};
 
-const CONNECT_TIMEOUT: Duration = Duration::from_secs(3);
 /// One try of a receive: above the longest long poll.
 const RECEIVE_TIMEOUT: Duration = Duration::from_secs(25);
 /// One try of anything else: a lease must survive a call that hangs.
 const CALL_TIMEOUT: Duration = Duration::from_secs(4);
-/// Where neither the URL nor the environment names a region. Only signatures
-/// depend on it, and endpoints other than AWS take any.
-const DEFAULT_REGION: &str = "us-east-1";
 /// A queue may hide nothing; a consumer needs a lease to work under.
 const LEAST_VISIBILITY: Duration = Duration::from_secs(1);
-
-/// What the environment says about AWS.
-#[derive(Clone, Debug, Default)]
-pub struct AwsSettings {
-    /// `AWS_REGION`
-    pub region: Option<String>,
-    /// Endpoints take any credentials, so the credential chain is not asked.
-    pub anonymous: bool,
-}
-
-impl AwsSettings {
-    /// Reads what the client must not look up by itself.
-    pub fn from_environment(environment: &Environment) -> Self {
-        let region = environment
-            .get("AWS_REGION")
-            .or(environment.get("AWS_DEFAULT_REGION"));
-        Self {
-            region: region.map(str::to_owned),
-            anonymous: false,
-        }
-    }
-}
 
 /// One queue.
 pub struct SqsSource {
@@ -270,55 +238,25 @@ impl SqsSource {
 }
 
 async fn clients(url: &QueueUrl, settings: &AwsSettings, anonymous: bool) -> (Client, Client) {
-    let region = url
-        .aws_region()
-        .or(settings.region.as_deref())
-        .unwrap_or(DEFAULT_REGION);
-    let timeouts = |attempt| {
-        let builder = TimeoutConfig::builder().connect_timeout(CONNECT_TIMEOUT);
-        builder.operation_attempt_timeout(attempt).build()
+    let identity = if anonymous {
+        Identity::Anonymous
+    } else {
+        Identity::Chain
     };
-    let http = Builder::new()
-        .tls_provider(tls::Provider::Rustls(
-            tls::rustls_provider::CryptoMode::Ring,
-        ))
-        .build_https();
-    // A region is always given, so that nobody is asked for one.
-    let mut loader = aws_config::defaults(BehaviorVersion::latest())
-        .region(Region::new(region.to_owned()))
+    let origin = url.origin();
+    let calling = Calling {
+        region: url.aws_region(),
         // Requests go where the queue's URL points, and nowhere else.
-        .endpoint_url(url.origin())
-        .timeout_config(timeouts(CALL_TIMEOUT))
+        endpoint: Some(&origin),
+        attempt_timeout: CALL_TIMEOUT,
         // The consumer has retries of its own, with pauses that suit them.
-        .retry_config(RetryConfig::standard().with_max_attempts(2))
-        .http_client(http);
-    if anonymous {
-        loader =
-            loader.credentials_provider(Credentials::new("local", "local", None, None, "embedded"));
-    }
-    let shared = loader.load().await;
+        max_attempts: 2,
+    };
+    let shared = aws::sdk_config(settings, identity, calling).await;
     let polling = aws_sdk_sqs::config::Builder::from(&shared)
-        .timeout_config(timeouts(RECEIVE_TIMEOUT))
+        .timeout_config(aws::timeouts(RECEIVE_TIMEOUT))
         .build();
     (Client::new(&shared), Client::from_conf(polling))
-}
-
-/// One line: the service's own words where there are any.
-fn explain<E, R>(error: &SdkError<E, R>) -> String
-where
-    E: ProvideErrorMetadata + std::error::Error + 'static,
-    R: std::fmt::Debug,
-{
-    match error.as_service_error() {
-        Some(service) => {
-            let code = service.code().unwrap_or("unknown error");
-            match service.message() {
-                Some(message) => format!("{code}: {message}"),
-                None => code.to_owned(),
-            }
-        }
-        None => DisplayErrorContext(error).to_string(),
-    }
 }
 
 /// None where the queue left out what every message has.

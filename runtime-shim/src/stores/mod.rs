@@ -1,18 +1,31 @@
 //! Key-value backends and which label each stands behind. Components never see
 //! this module: `capabilities` checks grants first.
 
+mod dynamo;
+mod errors;
+mod limits;
+mod redis;
 mod sqlite;
+mod tally;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-
-pub use sqlite::{SqliteDatabase, SqliteStore};
+use std::time::Duration;
 
 use sha2::{Digest, Sha256};
 
-use crate::backends::Backend;
+pub use dynamo::{DynamoConfig, DynamoStore};
+pub use errors::{OpenStoresError, StoreError};
+pub use limits::{DEFAULT_MAX_VALUE, Limits, MAX_MAX_VALUE};
+use limits::{MAX_RESULT_BYTES, WAITING_KIB, kib};
+pub use redis::RedisStore;
+pub use sqlite::{SqliteDatabase, SqliteStore};
+
+use crate::aws::AwsSettings;
+use crate::backends::{Backend, Backends};
 use crate::names::StoreLabel;
+use crate::redis_server::RedisServer;
 
 /// Stands for a value where only sameness matters.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -34,12 +47,19 @@ pub type Found = (String, Option<Vec<u8>>);
 pub enum Store {
     /// Embedded.
     Sqlite(SqliteStore),
+    /// A Redis database.
+    Redis(RedisStore),
+    /// A DynamoDB table.
+    Dynamo(DynamoStore),
 }
 
+/// Calls the same method of whichever store it is.
 macro_rules! each {
-    ($store:expr, $found:ident => $call:expr) => {
+    ($store:expr, $method:ident($($argument:expr),*)) => {
         match $store {
-            Store::Sqlite($found) => $call,
+            Store::Sqlite(store) => store.$method($($argument),*).await,
+            Store::Redis(store) => store.$method($($argument),*).await,
+            Store::Dynamo(store) => store.$method($($argument),*).await,
         }
     };
 }
@@ -47,17 +67,25 @@ macro_rules! each {
 impl Store {
     /// The value of `key`.
     pub async fn get(&self, key: &str) -> Result<Option<Vec<u8>>, StoreError> {
-        each!(self, store => store.get(key))
+        match self {
+            Self::Sqlite(store) => store.get(key),
+            Self::Redis(store) => store.get(key).await,
+            Self::Dynamo(store) => store.get(key).await,
+        }
     }
 
     /// Whether `key` has a value.
     pub async fn exists(&self, key: &str) -> Result<bool, StoreError> {
-        each!(self, store => store.exists(key))
+        match self {
+            Self::Sqlite(store) => store.exists(key),
+            Self::Redis(store) => store.exists(key).await,
+            Self::Dynamo(store) => store.exists(key).await,
+        }
     }
 
     /// Every key. Fails rather than hand over more than 128 MiB.
     pub async fn keys(&self) -> Result<Vec<String>, StoreError> {
-        each!(self, store => store.keys().await)
+        each!(self, keys())
     }
 
     /// A page of keys after `cursor`, and the cursor of the next page.
@@ -65,39 +93,39 @@ impl Store {
         &self,
         cursor: Option<String>,
     ) -> Result<(Vec<String>, Option<String>), StoreError> {
-        each!(self, store => store.keys_after(cursor).await)
+        each!(self, keys_after(cursor))
     }
 
     /// The values of `keys`, in their order.
     pub async fn get_many(&self, keys: Vec<String>) -> Result<Vec<Found>, StoreError> {
-        each!(self, store => store.get_many(keys).await)
+        each!(self, get_many(keys))
     }
 
     /// Stores `value` under `key`.
     pub async fn set(&self, key: String, value: Vec<u8>) -> Result<(), StoreError> {
-        each!(self, store => store.set(key, value).await)
+        each!(self, set(key, value))
     }
 
     /// Stores all the pairs.
     pub async fn set_many(&self, pairs: Vec<(String, Vec<u8>)>) -> Result<(), StoreError> {
-        each!(self, store => store.set_many(pairs).await)
+        each!(self, set_many(pairs))
     }
 
     /// Removes `key`, if it is there.
     pub async fn delete(&self, key: String) -> Result<(), StoreError> {
-        each!(self, store => store.delete(key).await)
+        each!(self, delete(key))
     }
 
     /// Removes all the keys.
     pub async fn delete_many(&self, keys: Vec<String>) -> Result<(), StoreError> {
-        each!(self, store => store.delete_many(keys).await)
+        each!(self, delete_many(keys))
     }
 
     /// Adds `delta` to the counter under `key` (0 where there is none) and
     /// returns its new value. It is never applied twice; after an error that
     /// leaves it open whether it was applied, it is not tried again.
     pub async fn increment(&self, key: String, delta: i64) -> Result<i64, StoreError> {
-        each!(self, store => store.increment(key, delta).await)
+        each!(self, increment(key, delta))
     }
 
     /// Stores `value` under `key` if its value is still `expected`; tells
@@ -108,88 +136,37 @@ impl Store {
         expected: Option<Fingerprint>,
         value: Vec<u8>,
     ) -> Result<bool, StoreError> {
-        each!(self, store => store.compare_and_swap(key, expected, value).await)
+        each!(self, compare_and_swap(key, expected, value))
     }
 
     /// The server behind it, where there is one.
     fn backend(&self) -> Option<Arc<Backend>> {
         match self {
             Self::Sqlite(_) => None,
+            Self::Redis(store) => Some(Arc::clone(store.backend())),
+            Self::Dynamo(store) => Some(Arc::clone(store.backend())),
         }
     }
 }
 
-/// What can go wrong between the host and a store.
-#[derive(Clone, Debug, thiserror::Error)]
-pub enum StoreError {
-    /// The database said no.
-    #[error("{0}")]
-    Database(String),
-    /// The value under the key is not one that `increment` wrote.
-    #[error("the value of key `{key}` is not a counter: it has {len} bytes, a counter has 8")]
-    NotACounter {
-        /// The key.
-        key: String,
-        /// Bytes found there.
-        len: usize,
-    },
-    /// The counter is at the end of its range.
-    #[error("adding {delta} to the counter `{key}` leaves the range of a signed 64-bit number")]
-    Overflow {
-        /// The key.
-        key: String,
-        /// What was to be added.
-        delta: i64,
-    },
-    /// More than the store takes.
-    #[error("the value has {bytes} bytes, allowed are {limit}")]
-    ValueTooLarge {
-        /// Its size.
-        bytes: usize,
-        /// The most allowed.
-        limit: usize,
-    },
-    /// More than the host hands over at once.
-    #[error("the result is larger than {limit} bytes")]
-    TooLarge {
-        /// Bytes.
-        limit: usize,
-    },
-    /// The store was closed while the operation waited.
-    #[error("the store is shutting down")]
-    Closed,
-}
+/// Pauses before the further tries of what may be done any number of times.
+const RETRY_PAUSES: [Duration; 2] = [Duration::from_millis(20), Duration::from_millis(200)];
 
-impl From<rusqlite::Error> for StoreError {
-    fn from(error: rusqlite::Error) -> Self {
-        Self::Database(error.to_string())
+/// Tries `call` again, with jitter, when the connection broke or the server
+/// asked for patience.
+async fn idempotent<T, F>(call: impl Fn() -> F) -> Result<T, StoreError>
+where
+    F: Future<Output = Result<T, StoreError>>,
+{
+    for pause in RETRY_PAUSES {
+        match call().await {
+            Err(StoreError::Broken(_) | StoreError::Throttled) => {
+                tokio::time::sleep(pause.mul_f64(0.5 + fastrand::f64() / 2.0)).await;
+            }
+            answer => return answer,
+        }
     }
-}
-
-/// Why the stores of an application cannot be opened.
-#[derive(Debug, thiserror::Error)]
-pub enum OpenStoresError {
-    /// A granted label that the runtime configuration does not define.
-    #[error(
-        "component `{component}` is granted the key-value store `{label}`, which the runtime \
-         configuration does not define: add `[key_value_store.{label}]`"
-    )]
-    Undefined {
-        /// The component.
-        component: String,
-        /// The label.
-        label: StoreLabel,
-    },
-    /// The backend did not open.
-    #[error("cannot open key-value store `{label}` at `{}`: {source}", path.display())]
-    Open {
-        /// The label.
-        label: StoreLabel,
-        /// The SQLite file.
-        path: PathBuf,
-        /// What the database said.
-        source: StoreError,
-    },
+    call().await
 }
 
 /// Where embedded stores live when nothing else is configured: Spin's own file
@@ -201,6 +178,16 @@ pub fn embedded_path(state_dir: &Path, label: &StoreLabel) -> PathBuf {
     }
 }
 
+/// What stands behind a label.
+pub enum StoreConfig {
+    /// An embedded SQLite file.
+    Sqlite(PathBuf),
+    /// A Redis database.
+    Redis(RedisServer),
+    /// A DynamoDB table.
+    Dynamo(DynamoConfig),
+}
+
 /// Every store of the application, by label.
 #[derive(Clone, Default)]
 pub struct Stores {
@@ -208,24 +195,45 @@ pub struct Stores {
 }
 
 impl Stores {
-    /// Opens the store of each label; labels may share a file.
-    pub fn open(files: BTreeMap<StoreLabel, PathBuf>) -> Result<Self, OpenStoresError> {
-        let mut databases: BTreeMap<PathBuf, Arc<SqliteDatabase>> = BTreeMap::new();
+    /// Opens the store of each label. Files are opened, and may be shared;
+    /// servers need not be there yet: `backends` watches them.
+    pub async fn open(
+        configs: BTreeMap<StoreLabel, StoreConfig>,
+        aws: &AwsSettings,
+        backends: &Backends,
+        limits: Limits,
+    ) -> Result<Self, OpenStoresError> {
+        let mut files = SqliteFiles::default();
+        let mut servers: Vec<(RedisServer, RedisStore)> = Vec::new();
         let mut by_label = BTreeMap::new();
-        for (label, path) in files {
-            let database = if let Some(database) = databases.get(&path) {
-                Arc::clone(database)
-            } else {
-                let opened =
-                    SqliteDatabase::open(&path).map_err(|source| OpenStoresError::Open {
-                        label: label.clone(),
-                        path: path.clone(),
-                        source,
-                    })?;
-                Arc::clone(databases.entry(path).or_insert(Arc::new(opened)))
+        for (label, config) in configs {
+            let too_many = |source| OpenStoresError::Backends {
+                label: label.clone(),
+                source,
             };
-            let store = SqliteStore::new(database, label.as_str());
-            by_label.insert(label, Store::Sqlite(store));
+            let store = match config {
+                StoreConfig::Sqlite(path) => {
+                    let database = files.open(&label, path)?;
+                    Store::Sqlite(SqliteStore::new(database, label.as_str(), limits))
+                }
+                StoreConfig::Redis(server) => {
+                    // Labels on one server share its connection.
+                    let known = servers.iter().find(|(known, _)| *known == server);
+                    let store = match known {
+                        Some((_, store)) => RedisStore::clone(store),
+                        None => {
+                            RedisStore::new(server.clone(), backends, limits).map_err(too_many)?
+                        }
+                    };
+                    servers.push((server, store.clone()));
+                    Store::Redis(store)
+                }
+                StoreConfig::Dynamo(config) => {
+                    let store = DynamoStore::new(config, aws, backends, limits).await;
+                    Store::Dynamo(store.map_err(too_many)?)
+                }
+            };
+            by_label.insert(label, store);
         }
         Ok(Self { by_label })
     }
@@ -247,15 +255,38 @@ impl Stores {
     }
 
     /// Asks every embedded store for a key, and tells which labels did not
-    /// answer. Servers are watched by `backends`.
+    /// answer. Servers are watched instead.
     pub fn failing(&self) -> Vec<(StoreLabel, StoreError)> {
         let mut failing = Vec::new();
         for (label, store) in &self.by_label {
-            let Store::Sqlite(store) = store;
-            if let Err(error) = store.exists("gristmill-ready") {
+            if let Store::Sqlite(store) = store
+                && let Err(error) = store.exists("gristmill-ready")
+            {
                 failing.push((label.clone(), error));
             }
         }
         failing
+    }
+}
+
+/// The SQLite files that are open.
+#[derive(Default)]
+struct SqliteFiles(BTreeMap<PathBuf, Arc<SqliteDatabase>>);
+
+impl SqliteFiles {
+    fn open(
+        &mut self,
+        label: &StoreLabel,
+        path: PathBuf,
+    ) -> Result<Arc<SqliteDatabase>, OpenStoresError> {
+        if let Some(database) = self.0.get(&path) {
+            return Ok(Arc::clone(database));
+        }
+        let opened = SqliteDatabase::open(&path).map_err(|source| OpenStoresError::Open {
+            label: label.clone(),
+            path: path.clone(),
+            source,
+        })?;
+        Ok(Arc::clone(self.0.entry(path).or_insert(Arc::new(opened))))
     }
 }

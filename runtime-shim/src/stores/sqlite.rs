@@ -14,7 +14,7 @@ use std::time::Duration;
 use rusqlite::{Connection, OptionalExtension, params};
 use tokio::sync::{Semaphore, mpsc, oneshot};
 
-use super::{Fingerprint, Found, StoreError};
+use super::{Fingerprint, Found, Limits, MAX_RESULT_BYTES, StoreError, WAITING_KIB, kib};
 
 /// Writes that may wait for the writer. A full queue makes callers wait.
 const WAITING_WRITES: usize = 1024;
@@ -24,11 +24,6 @@ const GROUP: usize = 256;
 const BUSY_TIMEOUT: Duration = Duration::from_secs(5);
 /// Connections for reading.
 const READERS: usize = 4;
-/// Bytes handed to a guest at once. Spin: `MAX_HOST_BUFFERED_BYTES`.
-const MAX_RESULT_BYTES: usize = 128 * 1024 * 1024;
-/// Bytes of one value, and of all values that wait to be written.
-const MAX_VALUE_BYTES: usize = 16 * 1024 * 1024;
-const WAITING_KIB: u32 = 64 * 1024;
 /// Reads of many rows at once. Further ones wait: each occupies a thread.
 const SCANS: usize = 2;
 /// Keys on one page of `list-keys`.
@@ -100,9 +95,8 @@ impl SqliteDatabase {
         bytes: usize,
         operation: impl FnOnce(&Connection) -> Result<T, StoreError> + Send + 'static,
     ) -> Result<T, StoreError> {
-        let kib = u32::try_from(bytes.div_ceil(1024)).unwrap_or(u32::MAX);
         let share = Arc::clone(&self.budget)
-            .acquire_many_owned(kib.min(WAITING_KIB))
+            .acquire_many_owned(kib(bytes))
             .await;
         let share = share.map_err(|_| StoreError::Closed)?;
         let (reply, answer) = oneshot::channel();
@@ -204,14 +198,16 @@ fn commit_group(
 pub struct SqliteStore {
     database: Arc<SqliteDatabase>,
     name: Arc<str>,
+    limits: Limits,
 }
 
 impl SqliteStore {
     /// The rows called `name` in `database`.
-    pub fn new(database: Arc<SqliteDatabase>, name: &str) -> Self {
+    pub fn new(database: Arc<SqliteDatabase>, name: &str, limits: Limits) -> Self {
         Self {
             database,
             name: name.into(),
+            limits,
         }
     }
 
@@ -276,9 +272,7 @@ impl SqliteStore {
                     let value = get(connection, &self.name, &key)?;
                     size += key.len() + value.as_ref().map_or(0, Vec::len);
                     if size > MAX_RESULT_BYTES {
-                        return Err(StoreError::TooLarge {
-                            limit: MAX_RESULT_BYTES,
-                        });
+                        return Err(StoreError::too_large());
                     }
                     found.push((key, value));
                 }
@@ -289,7 +283,7 @@ impl SqliteStore {
 
     /// Stores `value` under `key`.
     pub async fn set(&self, key: String, value: Vec<u8>) -> Result<(), StoreError> {
-        let bytes = bounded(&value)?;
+        let bytes = self.limits.check(&value)?;
         let name = Arc::clone(&self.name);
         self.database
             .write(bytes, move |connection| {
@@ -303,14 +297,7 @@ impl SqliteStore {
 
     /// Stores all the pairs, or none.
     pub async fn set_many(&self, pairs: Vec<(String, Vec<u8>)>) -> Result<(), StoreError> {
-        let mut bytes = 0;
-        for (_, value) in &pairs {
-            bytes += bounded(value)?;
-        }
-        let limit = WAITING_KIB as usize * 1024;
-        if bytes > limit {
-            return Err(StoreError::ValueTooLarge { bytes, limit });
-        }
+        let bytes = self.limits.check_all(&pairs)?;
         let name = Arc::clone(&self.name);
         self.database
             .write(bytes, move |connection| {
@@ -355,11 +342,9 @@ impl SqliteStore {
                 let current = match get(connection, &name, &key)? {
                     None => 0,
                     Some(bytes) => {
-                        let len = bytes.len();
-                        let bytes = bytes.try_into().map_err(|_| StoreError::NotACounter {
-                            key: key.clone(),
-                            len,
-                        })?;
+                        let bytes = bytes
+                            .try_into()
+                            .map_err(|_| StoreError::NotACounter { key: key.clone() })?;
                         i64::from_le_bytes(bytes)
                     }
                 };
@@ -386,7 +371,7 @@ impl SqliteStore {
         expected: Option<Fingerprint>,
         value: Vec<u8>,
     ) -> Result<bool, StoreError> {
-        let bytes = bounded(&value)?;
+        let bytes = self.limits.check(&value)?;
         let name = Arc::clone(&self.name);
         self.database
             .write(bytes, move |connection| {
@@ -401,16 +386,6 @@ impl SqliteStore {
             })
             .await
     }
-}
-
-fn bounded(value: &[u8]) -> Result<usize, StoreError> {
-    if value.len() > MAX_VALUE_BYTES {
-        return Err(StoreError::ValueTooLarge {
-            bytes: value.len(),
-            limit: MAX_VALUE_BYTES,
-        });
-    }
-    Ok(value.len())
 }
 
 fn get(connection: &Connection, name: &str, key: &str) -> Result<Option<Vec<u8>>, StoreError> {
@@ -430,9 +405,7 @@ fn collect_bounded(
         let key = key?;
         size += size_of::<String>() + key.len();
         if size > MAX_RESULT_BYTES {
-            return Err(StoreError::TooLarge {
-                limit: MAX_RESULT_BYTES,
-            });
+            return Err(StoreError::too_large());
         }
         keys.push(key);
     }
@@ -457,10 +430,11 @@ fn all_or_nothing(
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::stores::DEFAULT_MAX_VALUE;
 
     fn store(dir: &Path) -> SqliteStore {
         let database = SqliteDatabase::open(&dir.join("kv.db")).expect("open");
-        SqliteStore::new(Arc::new(database), "test")
+        SqliteStore::new(Arc::new(database), "test", Limits::default())
     }
 
     #[tokio::test]
@@ -509,10 +483,7 @@ mod tests {
             store.increment("max".into(), 1),
             store.increment("n".into(), 1),
         );
-        assert!(matches!(
-            not_a_counter,
-            Err(StoreError::NotACounter { len: 3, .. })
-        ));
+        assert!(matches!(not_a_counter, Err(StoreError::NotACounter { .. })));
         assert!(matches!(
             overflow,
             Err(StoreError::Overflow { delta: 1, .. })
@@ -525,13 +496,15 @@ mod tests {
     async fn values_have_a_bound() {
         let dir = tempfile::tempdir().expect("a temporary folder");
         let store = store(dir.path());
-        let largest = vec![7; MAX_VALUE_BYTES];
+        let largest = vec![7; DEFAULT_MAX_VALUE];
         store
             .set("largest".into(), largest.clone())
             .await
             .expect("set");
         assert_eq!(store.get("largest").expect("get"), Some(largest));
-        let error = store.set("over".into(), vec![7; MAX_VALUE_BYTES + 1]).await;
+        let error = store
+            .set("over".into(), vec![7; DEFAULT_MAX_VALUE + 1])
+            .await;
         let error = error.expect_err("one byte too many").to_string();
         assert_eq!(error, "the value has 16777217 bytes, allowed are 16777216");
         assert!(!store.exists("over").expect("exists"));

@@ -8,6 +8,9 @@
     reason = "each test file uses a part, and a failing one shows the log"
 )]
 
+pub mod servers;
+pub mod tables;
+
 use std::io::{BufRead, BufReader, Read};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Output, Stdio};
@@ -43,6 +46,14 @@ pub fn wasm_file(name: &str) -> PathBuf {
         path.display()
     );
     path
+}
+
+/// The repository's own manifest; its components are where the test build put them.
+pub fn own_manifest() -> String {
+    let manifest = std::fs::read_to_string(root().join("spin.toml")).unwrap();
+    let counter = wasm_file("counter");
+    let target = counter.parent().unwrap().to_str().unwrap();
+    manifest.replace("target/wasm32-wasip2/release", target)
 }
 
 /// A `gristmill` command without anything of this machine's AWS configuration.
@@ -89,7 +100,20 @@ impl App {
 
     /// Starts it with further flags and environment variables.
     pub fn start_with(manifest: &str, args: &[&str], env: &[(&str, &str)]) -> Self {
+        Self::start_in(&[], manifest, args, env)
+    }
+
+    /// Starts it in a folder with further files.
+    pub fn start_in(
+        files: &[(&str, &str)],
+        manifest: &str,
+        args: &[&str],
+        env: &[(&str, &str)],
+    ) -> Self {
         let dir = tempfile::tempdir().unwrap();
+        for (name, content) in files {
+            std::fs::write(dir.path().join(name), content).unwrap();
+        }
         std::fs::write(dir.path().join("spin.toml"), manifest).unwrap();
         let mut app = Self {
             dir: Arc::new(dir),
@@ -106,11 +130,7 @@ impl App {
 
     /// Starts the repository's own application on a fresh state folder.
     pub fn start_own() -> Self {
-        let manifest = std::fs::read_to_string(root().join("spin.toml")).unwrap();
-        // The components are where the test build put them.
-        let target = wasm_file("counter");
-        let target = target.parent().unwrap().to_str().unwrap();
-        Self::start(&manifest.replace("target/wasm32-wasip2/release", target))
+        Self::start(&own_manifest())
     }
 
     /// Starts the process (again) on the same state.
@@ -219,20 +239,7 @@ impl App {
             body["QueueUrl"] = url.into();
             body.as_object_mut().unwrap().remove("QueueName");
         }
-        let response = agent()
-            .post(self.queue_origin())
-            .header("content-type", "application/x-amz-json-1.0")
-            .header("x-amz-target", format!("AmazonSQS.{action}"))
-            .send(body.to_string())
-            .unwrap();
-        let status = response.status();
-        let text = response.into_body().read_to_string().unwrap();
-        assert!(status.is_success(), "{action}: {status} {text}");
-        if text.is_empty() {
-            Value::Null
-        } else {
-            serde_json::from_str(&text).unwrap()
-        }
+        sqs_call(self.queue_origin(), action, &body)
     }
 
     /// Sends a message and returns its id.
@@ -344,6 +351,41 @@ pub fn agent() -> ureq::Agent {
         .timeout_global(Some(PATIENCE))
         .build()
         .into()
+}
+
+/// One call to SQS.
+pub fn sqs_call(endpoint: &str, action: &str, body: &Value) -> Value {
+    aws_call(endpoint, &format!("AmazonSQS.{action}"), body)
+}
+
+/// A call in AWS' JSON protocol; the endpoints of tests take any signature.
+pub fn aws_call(endpoint: &str, target: &str, body: &Value) -> Value {
+    // Another region than the default one: an endpoint that keeps them apart
+    // shows that the host asks in the region it was told.
+    let scope = if target.starts_with("AmazonSQS") {
+        "us-east-1/sqs"
+    } else {
+        "eu-central-1/dynamodb"
+    };
+    let credential = format!("local/20260101/{scope}/aws4_request");
+    let response = agent()
+        .post(endpoint)
+        .header("content-type", "application/x-amz-json-1.0")
+        .header("x-amz-target", target)
+        .header(
+            "authorization",
+            format!("AWS4-HMAC-SHA256 Credential={credential}, SignedHeaders=host, Signature=0"),
+        )
+        .send(body.to_string())
+        .unwrap();
+    let status = response.status();
+    let text = response.into_body().read_to_string().unwrap();
+    assert!(status.is_success(), "{target}: {status} {text}");
+    if text.is_empty() {
+        Value::Null
+    } else {
+        serde_json::from_str(&text).unwrap()
+    }
 }
 
 /// Status and body of a GET.

@@ -8,8 +8,9 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
 
-use super::apt::Apt;
-use super::{BUILT_FOR, LINKED_OBJECTS, Sysroot, is_rlib_of, remove_dir_if_present};
+use super::{BUILT_FOR, LINKED_OBJECTS, Sysroot, is_rlib_of};
+use crate::apt::{Apt, Offer};
+use crate::staging::remove_dir_if_present;
 use crate::workspace::WASM_TARGET;
 use crate::{printer, process};
 
@@ -32,7 +33,7 @@ pub(super) fn install(directory: &Path, sysroot: &Sysroot) -> Result<()> {
     let built = build_std(directory, &packages.library)?;
     lay_out(&built, &packages.libc, &staging.path)?;
     fs::write(staging.path.join(BUILT_FOR), &sysroot.release)?;
-    sysroot.publish(&staging)?;
+    staging.publish(&sysroot.target())?;
     step.done();
     printer::note(format_args!(
         "`{WASM_TARGET}` is in {}; to hand it back to rustup remove that directory",
@@ -115,7 +116,7 @@ fn source_package_names(release: &str) -> Vec<String> {
     vec!["rust-src".to_owned(), versioned, "rust-web-src".to_owned()]
 }
 
-fn unpack_source(apt: &Apt, offer: &super::apt::Offer, into: &Path) -> Result<PathBuf> {
+fn unpack_source(apt: &Apt, offer: &Offer, into: &Path) -> Result<PathBuf> {
     apt.unpack(offer, into)?;
     let sources = into.join("usr").join("src");
     fs::read_dir(&sources)
@@ -127,7 +128,7 @@ fn unpack_source(apt: &Apt, offer: &super::apt::Offer, into: &Path) -> Result<Pa
 }
 
 /// Nothing where this version is too old to know the target.
-fn unpack_libc(apt: &Apt, offer: &super::apt::Offer, into: &Path) -> Result<Option<PathBuf>> {
+fn unpack_libc(apt: &Apt, offer: &Offer, into: &Path) -> Result<Option<PathBuf>> {
     remove_dir_if_present(into)?;
     apt.unpack(offer, into)?;
     let libc = into.join("usr").join("lib").join(WASM_TARGET);

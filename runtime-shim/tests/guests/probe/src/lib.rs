@@ -86,6 +86,18 @@ async fn answer(
         },
         "kv" => kv(request.method(), rest, request).await?,
         "keyvalue" => (200, keyvalue::suite(rest).into()),
+        "count" | "append" | "large" => {
+            let (label, rest) = rest.split_once('/').context("a label, then what to do")?;
+            let answer = match verb {
+                "count" => keyvalue::count(label, rest),
+                "append" => keyvalue::append(label, rest),
+                _ => keyvalue::large(label, rest.parse()?),
+            };
+            match answer {
+                Ok(answer) => (200, answer.into()),
+                Err(error) => (503, error.into()),
+            }
+        }
         "variable" => match spin_sdk::variables::get(rest) {
             Ok(value) => (200, value.into()),
             Err(error) => (404, format!("{error:?}").into()),

@@ -2,6 +2,8 @@
 //! its own: the machine's package lists stay as they are and no root is needed.
 //! Signatures are checked with the machine's archive keyring, as always.
 
+mod sources;
+
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -9,32 +11,38 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
 
-use super::apt_sources::{Archive, parse_deb822, parse_list};
 use crate::process;
+use crate::staging::remove_dir_if_present;
+use sources::{Archive, parse_deb822, parse_list};
 
 const UPDATE_LIMIT: Duration = Duration::from_mins(3);
 const DOWNLOAD_LIMIT: Duration = Duration::from_mins(10);
 const UNPACK_LIMIT: Duration = Duration::from_mins(5);
 
+/// Where dpkg keeps what is installed on the machine; only ever read.
+const MACHINE_STATUS: &str = "/var/lib/dpkg/status";
+
 /// A private apt over the machine's own mirror.
-pub(super) struct Apt {
+pub(crate) struct Apt {
     directory: PathBuf,
     archive: Archive,
-    keyring: Option<PathBuf>,
+    /// The distribution with its updates, as far as the machine uses them.
+    release: Vec<Archive>,
+    system_keyring: Option<PathBuf>,
     /// The machine's release, as in `bookworm`.
-    pub(super) codename: String,
+    pub(crate) codename: String,
 }
 
 /// A package in the version that apt offers.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct Offer {
-    pub(super) package: String,
-    pub(super) version: String,
+pub(crate) struct Offer {
+    pub(crate) package: String,
+    pub(crate) version: String,
 }
 
 impl Offer {
     /// `1.95.0` of `1:1.95.0+dfsg1-2~bpo13+1`.
-    pub(super) fn upstream(&self) -> &str {
+    pub(crate) fn upstream(&self) -> &str {
         let version = self
             .version
             .split_once(':')
@@ -45,7 +53,7 @@ impl Offer {
 
 impl Apt {
     /// Finds the machine's mirror; fails where this is no Debian-like machine.
-    pub(super) fn open(directory: PathBuf) -> Result<Self> {
+    pub(crate) fn open(directory: PathBuf) -> Result<Self> {
         for tool in ["apt-get", "apt-cache", "dpkg"] {
             if !process::is_installed(tool) {
                 bail!("`{tool}` is not installed: this is not a Debian machine");
@@ -54,17 +62,20 @@ impl Apt {
         let os_release = fs::read_to_string("/etc/os-release").unwrap_or_default();
         let codename = os_field(&os_release, "VERSION_CODENAME").unwrap_or_default();
         let distribution = os_field(&os_release, "ID").unwrap_or_default();
-        let archive = machine_archives(Path::new("/etc/apt"))
+        let release: Vec<_> = machine_archives(Path::new("/etc/apt"))
             .into_iter()
+            .filter(|archive| archive.is_of_release(&codename))
+            .collect();
+        let archive = release
+            .iter()
             .find(|archive| archive.is_distribution(&codename))
-            .with_context(|| format!("no mirror of release `{codename}` in /etc/apt"))?;
-        let system = ["gpg", "pgp"].map(|kind| {
-            PathBuf::from(format!(
-                "/usr/share/keyrings/{distribution}-archive-keyring.{kind}"
-            ))
-        });
-        let candidates = archive.signed_by.iter().chain(&system);
-        let keyring = candidates.into_iter().find(|path| path.is_file()).cloned();
+            .with_context(|| format!("no mirror of release `{codename}` in /etc/apt"))?
+            .clone();
+        let system_keyring = ["gpg", "pgp"]
+            .map(|kind| format!("/usr/share/keyrings/{distribution}-archive-keyring.{kind}"))
+            .map(PathBuf::from)
+            .into_iter()
+            .find(|path| path.is_file());
         for folder in ["state/lists/partial", "cache/archives/partial"] {
             fs::create_dir_all(directory.join(folder))?;
         }
@@ -72,21 +83,44 @@ impl Apt {
         Ok(Self {
             directory,
             archive,
-            keyring,
+            release,
+            system_keyring,
             codename,
         })
     }
 
     /// Points at one suite of the mirror and reads its package lists.
-    pub(super) fn use_suite(&self, suite: &str) -> Result<()> {
-        let line = self.archive.line(suite, self.keyring.as_deref());
-        fs::write(self.directory.join("sources.list"), line)?;
+    pub(crate) fn use_suite(&self, suite: &str) -> Result<()> {
+        let line = self.archive.line(suite, self.keyring(&self.archive));
+        self.update(&line)
+    }
+
+    /// Points at the machine's own release and its updates. From here on, what
+    /// is installed on the machine counts as there.
+    pub(crate) fn use_release(&self) -> Result<()> {
+        fs::copy(MACHINE_STATUS, self.directory.join("status"))
+            .with_context(|| format!("cannot copy {MACHINE_STATUS}"))?;
+        let lines: String = self
+            .release
+            .iter()
+            .map(|archive| archive.line(&archive.suite, self.keyring(archive)))
+            .collect();
+        self.update(&lines)
+    }
+
+    fn update(&self, sources: &str) -> Result<()> {
+        fs::write(self.directory.join("sources.list"), sources)?;
         process::capture(self.apt("apt-get").arg("update"), UPDATE_LIMIT)?.success()?;
         Ok(())
     }
 
+    fn keyring<'a>(&'a self, archive: &'a Archive) -> Option<&'a Path> {
+        let own = archive.signed_by.as_deref().filter(|path| path.is_file());
+        own.or(self.system_keyring.as_deref())
+    }
+
     /// Every version of these packages in the suite, newest first.
-    pub(super) fn offers(&self, packages: &[&str]) -> Result<Vec<Offer>> {
+    pub(crate) fn offers(&self, packages: &[&str]) -> Result<Vec<Offer>> {
         let mut command = self.apt("apt-cache");
         command.arg("madison").args(packages);
         // It fails when it knows none of the names, which is an answer here.
@@ -96,23 +130,39 @@ impl Apt {
     }
 
     /// Downloads a package, has apt verify it, and unpacks it into a directory.
-    pub(super) fn unpack(&self, offer: &Offer, into: &Path) -> Result<()> {
+    pub(crate) fn unpack(&self, offer: &Offer, into: &Path) -> Result<()> {
         let downloads = self.directory.join("downloads");
-        super::remove_dir_if_present(&downloads)?;
+        remove_dir_if_present(&downloads)?;
         fs::create_dir_all(&downloads)?;
         let wanted = format!("{}={}", offer.package, offer.version);
         let mut download = self.apt("apt-get");
         download.current_dir(&downloads).args(["download", &wanted]);
         process::capture(&mut download, DOWNLOAD_LIMIT)?.success()?;
-        let package = fs::read_dir(&downloads)?
-            .flatten()
-            .map(|entry| entry.path())
-            .find(|path| path.extension().is_some_and(|extension| extension == "deb"))
+        let package = packages_in(&downloads)?
+            .pop()
             .with_context(|| format!("apt downloaded no file for `{wanted}`"))?;
-        let mut unpack = Command::new("dpkg");
-        unpack.arg("-x").arg(package).arg(into);
-        process::capture(&mut unpack, UNPACK_LIMIT)?.success()?;
-        Ok(())
+        unpack(&package, into)
+    }
+
+    /// Downloads a package together with all that it needs and the machine
+    /// lacks, has apt verify them, and unpacks them into one directory. Nothing
+    /// is installed: no script of a package runs.
+    pub(crate) fn unpack_complete(&self, package: &str, into: &Path) -> Result<()> {
+        let downloads = self.directory.join("cache/archives");
+        remove_dir_if_present(&downloads)?;
+        fs::create_dir_all(downloads.join("partial"))?;
+        let mut download = self.apt("apt-get");
+        download.args(["install", "--yes", "--download-only"]);
+        download.args(["--no-install-recommends", package]);
+        process::capture(&mut download, DOWNLOAD_LIMIT)?.success()?;
+        let packages = packages_in(&downloads)?;
+        if packages.is_empty() {
+            bail!("`{package}` counts as installed already");
+        }
+        for package in packages {
+            unpack(&package, into)?;
+        }
+        remove_dir_if_present(&downloads)
     }
 
     /// Options on the command line win over every configuration file, and the
@@ -148,6 +198,24 @@ impl Apt {
         }
         command
     }
+}
+
+fn packages_in(folder: &Path) -> Result<Vec<PathBuf>> {
+    let mut packages = Vec::new();
+    for entry in fs::read_dir(folder)? {
+        let path = entry?.path();
+        if path.extension().is_some_and(|extension| extension == "deb") {
+            packages.push(path);
+        }
+    }
+    Ok(packages)
+}
+
+fn unpack(package: &Path, into: &Path) -> Result<()> {
+    let mut dpkg = Command::new("dpkg");
+    dpkg.arg("-x").arg(package).arg(into);
+    process::capture(&mut dpkg, UNPACK_LIMIT)?.success()?;
+    Ok(())
 }
 
 /// All archives of `sources.list` and `sources.list.d/`, in apt's own order.

@@ -16,10 +16,23 @@ impl Archive {
     /// Whether this is the distribution itself: its release under its code name
     /// or a standing alias, with `main`; not updates, not a third party.
     pub(super) fn is_distribution(&self, codename: &str) -> bool {
+        self.carries(&self.suite, codename)
+    }
+
+    /// The distribution itself, or what it published for its release since.
+    pub(super) fn is_of_release(&self, codename: &str) -> bool {
+        let release = ["-security", "-updates"]
+            .into_iter()
+            .find_map(|ending| self.suite.strip_suffix(ending));
+        self.carries(release.unwrap_or(&self.suite), codename)
+    }
+
+    fn carries(&self, release: &str, codename: &str) -> bool {
         let standing = ["oldstable", "stable", "testing", "unstable", "sid"];
-        let release = self.suite == codename || standing.contains(&self.suite.as_str());
         let fetchable = !self.uri.starts_with("cdrom:") && !self.uri.starts_with("file:");
-        release && fetchable && self.components.iter().any(|component| component == "main")
+        (release == codename || standing.contains(&release))
+            && fetchable
+            && self.components.iter().any(|component| component == "main")
     }
 
     /// The line of a sources list that takes another suite from this mirror.
@@ -195,24 +208,19 @@ mod tests {
     #[test]
     fn the_distribution_is_told_from_third_parties() {
         let main = ["main"].as_slice();
-        for (archive, expected) in [
-            (
-                archive("http://m.test/debian", "bookworm", main, None),
-                true,
-            ),
-            (archive("http://m.test/debian", "stable", main, None), true),
-            (
-                archive("http://m.test/debian", "bookworm-updates", main, None),
-                false,
-            ),
-            (
-                archive("http://m.test/debian", "bookworm", &["contrib"], None),
-                false,
-            ),
-            (archive("cdrom:[Debian]/", "bookworm", main, None), false),
-            (archive("http://third.test", "nodistro", main, None), false),
+        for (uri, suite, components, distribution, release) in [
+            ("http://m.test/d", "bookworm", main, true, true),
+            ("http://m.test/d", "stable", main, true, true),
+            ("http://m.test/d", "bookworm-updates", main, false, true),
+            ("http://m.test/s", "bookworm-security", main, false, true),
+            ("http://m.test/d", "bookworm-backports", main, false, false),
+            ("http://m.test/d", "bookworm", &["contrib"], false, false),
+            ("cdrom:[Debian]/", "bookworm", main, false, false),
+            ("http://third.test", "nodistro", main, false, false),
         ] {
-            assert_eq!(archive.is_distribution("bookworm"), expected, "{archive:?}");
+            let archive = archive(uri, suite, components, None);
+            assert_eq!(archive.is_distribution("bookworm"), distribution, "{suite}");
+            assert_eq!(archive.is_of_release("bookworm"), release, "{suite}");
         }
     }
 

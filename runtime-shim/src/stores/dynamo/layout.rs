@@ -1,0 +1,80 @@
+//! How a key and its value look as an item, which is how Spin lays them out:
+//! partition key `PK`, value `VAL`, counters as decimal text. `VER` changes with
+//! every write, so that Spin's compare-and-swap, which looks at it alone,
+//! notices ours.
+
+use std::collections::HashMap;
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use aws_sdk_dynamodb::primitives::Blob;
+use aws_sdk_dynamodb::types::AttributeValue;
+
+use super::super::{Limits, StoreError};
+
+pub(super) const KEY: &str = "PK";
+pub(super) const VALUE: &str = "VAL";
+pub(super) const VERSION: &str = "VER";
+
+/// Service quotas: bytes of an item (names and values) and of a key.
+const MAX_ITEM_BYTES: usize = 400 * 1024;
+const MAX_KEY_BYTES: usize = 2048;
+/// What an item has beside key and value: its attributes' names and a number.
+const ITEM_OVERHEAD: usize = KEY.len() + VALUE.len() + VERSION.len() + 21;
+
+/// The bytes of `value`, if it fits into an item under `key`.
+pub(super) fn fits(key: &str, value: &[u8], limits: Limits) -> Result<usize, StoreError> {
+    let limit = MAX_ITEM_BYTES - ITEM_OVERHEAD - checked(key)?.len();
+    let limits = Limits {
+        max_value: limit.min(limits.max_value),
+    };
+    limits.check(value)
+}
+
+pub(super) fn checked(key: &str) -> Result<&str, StoreError> {
+    if (1..=MAX_KEY_BYTES).contains(&key.len()) {
+        return Ok(key);
+    }
+    Err(StoreError::Key {
+        bytes: key.len(),
+        limit: MAX_KEY_BYTES,
+    })
+}
+
+pub(super) fn text(value: &str) -> AttributeValue {
+    AttributeValue::S(value.to_owned())
+}
+
+pub(super) fn binary(value: Vec<u8>) -> AttributeValue {
+    AttributeValue::B(Blob::new(value))
+}
+
+/// A whole new item. Its version is the time in nanoseconds: later than that of
+/// any item that it takes the place of, also one that was deleted meanwhile.
+pub(super) fn item(key: String, value: Vec<u8>) -> HashMap<String, AttributeValue> {
+    let now = SystemTime::now().duration_since(UNIX_EPOCH);
+    let version = now.map_or(0, |now| now.as_nanos()).to_string();
+    HashMap::from([
+        (KEY.to_owned(), AttributeValue::S(key)),
+        (VALUE.to_owned(), binary(value)),
+        (VERSION.to_owned(), AttributeValue::N(version)),
+    ])
+}
+
+pub(super) fn key_of(mut item: HashMap<String, AttributeValue>) -> Option<String> {
+    match item.remove(KEY) {
+        Some(AttributeValue::S(key)) => Some(key),
+        _ => None,
+    }
+}
+
+pub(super) fn value_of(mut item: HashMap<String, AttributeValue>) -> Option<Vec<u8>> {
+    match item.remove(VALUE) {
+        Some(AttributeValue::B(value)) => Some(value.into_inner()),
+        _ => None,
+    }
+}
+
+/// Spin: decimal text.
+pub(super) fn counter(bytes: &[u8]) -> Option<i64> {
+    std::str::from_utf8(bytes).ok()?.parse().ok()
+}

@@ -1,0 +1,46 @@
+//! Real servers for tests: each on a free port of the loopback device, with a folder
+//! of its own, and gone with the test. Where the programs are comes from `cargo xtask test`;
+//! by hand: `eval "$(cargo xtask servers)"`. Knows nothing of the host under test.
+//!
+//! `start` returns `None` where this machine has no such server, after saying so; it panics
+//! instead when `GRISTMILL_TEST_REQUIRE_SERVERS` is set.
+
+#![allow(unused_imports, reason = "each test file uses a part")]
+
+mod dynamodb;
+mod ministack;
+mod mosquitto;
+mod postgres;
+mod process;
+mod redis;
+mod tls;
+
+pub use dynamodb::DynamoLocal;
+pub use ministack::Ministack;
+pub use mosquitto::Mosquitto;
+pub use postgres::Postgres;
+pub use process::{Kind, Server};
+pub use redis::Redis;
+
+use std::io::Write;
+use std::path::PathBuf;
+
+/// Where a program is, or nothing on a machine without it.
+fn program(variable: &str) -> Option<PathBuf> {
+    if let Some(path) = std::env::var_os(variable) {
+        return Some(path.into());
+    }
+    assert!(
+        std::env::var_os("GRISTMILL_TEST_REQUIRE_SERVERS").is_none(),
+        "{variable} is not set, although GRISTMILL_TEST_REQUIRE_SERVERS is: \
+         run it through `cargo xtask test`, whose report says what is missing"
+    );
+    let test = std::thread::current();
+    // Not by `eprintln!`, which a test that passes swallows.
+    let _ = writeln!(
+        std::io::stderr(),
+        "SKIPPED {}: {variable} is not set (run `eval \"$(cargo xtask servers)\"` first)",
+        test.name().unwrap_or("a test"),
+    );
+    None
+}

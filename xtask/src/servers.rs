@@ -1,0 +1,147 @@
+//! The servers that tests of the native host talk to: real ones, found on this
+//! machine or put under `target/servers`. Owns which there are and under which
+//! environment variables tests find them; starting them is the tests' own.
+
+mod dynamodb;
+mod programs;
+
+use std::fs::{self, File};
+use std::path::PathBuf;
+
+use anyhow::{Context, Result};
+
+use crate::printer;
+use crate::venv::{self, Venv};
+use crate::workspace::Workspace;
+use programs::{Programs, Wanted};
+
+/// An environment variable of the tests.
+pub(crate) type Variable = (&'static str, PathBuf);
+
+/// A test that finds its server missing then fails instead of passing by.
+pub(crate) const REQUIRED: &str = "GRISTMILL_TEST_REQUIRE_SERVERS";
+
+/// One of the servers.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Server {
+    Redis,
+    Postgres,
+    Mosquitto,
+    DynamoDb,
+    Ministack,
+}
+
+impl Server {
+    /// All of them, in the order of the report.
+    pub(crate) const ALL: [Self; 5] = [
+        Self::Redis,
+        Self::Postgres,
+        Self::Mosquitto,
+        Self::DynamoDb,
+        Self::Ministack,
+    ];
+
+    /// As the report calls it.
+    pub(crate) fn name(self) -> &'static str {
+        match self {
+            Self::Redis => "redis",
+            Self::Postgres => "postgres",
+            Self::Mosquitto => "mosquitto",
+            Self::DynamoDb => "dynamodb",
+            Self::Ministack => "ministack",
+        }
+    }
+}
+
+const REDIS: Wanted = Wanted {
+    package: "redis-server",
+    programs: &["redis-server"],
+    folders: &["usr/bin"],
+    version: "--version",
+    serves: |said| said.contains("Redis server"),
+};
+
+const POSTGRES: Wanted = Wanted {
+    package: "postgresql",
+    programs: &["postgres", "initdb", "pg_ctl"],
+    folders: &["usr/lib/postgresql/*/bin"],
+    version: "--version",
+    serves: |said| said.contains("PostgreSQL"),
+};
+
+const MOSQUITTO: Wanted = Wanted {
+    package: "mosquitto",
+    programs: &["mosquitto"],
+    // The second one has the program that hashes passwords.
+    folders: &["usr/sbin", "usr/bin"],
+    version: "-h",
+    serves: |said| said.contains("mosquitto version"),
+};
+
+/// Prepares all and prints what a shell needs to run their tests by hand.
+pub(crate) fn run(workspace: &Workspace) -> Result<()> {
+    let servers = Servers::open(workspace)?;
+    for server in Server::ALL {
+        for (name, path) in servers.ensure(server)? {
+            let path = path.display().to_string().replace('\'', r"'\''");
+            printer::result(format_args!("export {name}='{path}'"));
+        }
+    }
+    Ok(())
+}
+
+/// Makes servers available, one by one; what they share is prepared once.
+pub(crate) struct Servers<'a> {
+    workspace: &'a Workspace,
+    folder: PathBuf,
+    programs: Programs,
+    /// Two calls at once would do the same work twice and race to the renames.
+    _lock: File,
+}
+
+impl<'a> Servers<'a> {
+    /// Waits for another `cargo xtask` that prepares the same.
+    pub(crate) fn open(workspace: &'a Workspace) -> Result<Self> {
+        let folder = workspace.target_dir.join("servers");
+        fs::create_dir_all(&folder)
+            .with_context(|| format!("cannot create {}", folder.display()))?;
+        let lock = File::create(folder.join("lock")).context("cannot create the lock file")?;
+        lock.lock()
+            .context("cannot wait for another `cargo xtask`")?;
+        Ok(Self {
+            workspace,
+            programs: Programs::new(folder.clone()),
+            folder,
+            _lock: lock,
+        })
+    }
+
+    /// Finds or installs a server.
+    pub(crate) fn ensure(&self, server: Server) -> Result<Vec<Variable>> {
+        match server {
+            Server::Redis => {
+                let found = self.programs.ensure(&REDIS)?;
+                Ok(vec![(
+                    "GRISTMILL_TEST_REDIS_SERVER",
+                    found.join("redis-server"),
+                )])
+            }
+            Server::Postgres => {
+                let found = self.programs.ensure(&POSTGRES)?;
+                Ok(vec![("GRISTMILL_TEST_POSTGRES_BIN", found)])
+            }
+            Server::Mosquitto => {
+                let found = self.programs.ensure(&MOSQUITTO)?;
+                Ok(vec![("GRISTMILL_TEST_MOSQUITTO", found.join("mosquitto"))])
+            }
+            Server::DynamoDb => dynamodb::ensure(self.workspace, &self.programs, &self.folder),
+            Server::Ministack => {
+                let venv = Venv::ensure(self.workspace, &venv::MINISTACK)?;
+                Ok(vec![(
+                    "GRISTMILL_TEST_MINISTACK",
+                    venv.program("ministack"),
+                )])
+            }
+        }
+    }
+}
