@@ -34,6 +34,8 @@ impl Database {
         let keeper = connect(path)?;
         // It stays with the file: readers and a writer do not wait for each other.
         keeper.pragma_update(None, "journal_mode", "WAL")?;
+        // Only reading opens the log, which then stays open.
+        keeper.query_row("SELECT count(*) FROM sqlite_schema", [], |_| Ok(()))?;
         Ok(Self {
             path: path.to_owned(),
             connections,

@@ -135,7 +135,6 @@ impl Server {
     /// Closes a connection that runs a statement nobody waits for. A server
     /// goes on with it, unless told.
     pub(super) fn give_up(&self, client: Object) {
-        self.backend.suspect();
         let connector = self.connector.clone();
         self.connector.tasks.spawn(async move {
             let cancelled = connector.cancel(client.cancel_token());

@@ -180,6 +180,8 @@ impl Drop for Session {
             return;
         };
         if self.busy {
+            // Its guest was stopped while it waited: the server may be what is slow.
+            self.server.backend().suspect();
             self.server.give_up(client);
         } else if !self.used {
             drop(client);
