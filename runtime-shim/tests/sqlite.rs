@@ -32,7 +32,7 @@ fn manifest() -> String {
 }
 
 fn start() -> App {
-    App::start_with(&manifest(), &["--request-timeout", "3"], &[])
+    App::start(&manifest())
 }
 
 /// Runs a script as `component` and returns what came of each statement.
@@ -248,7 +248,7 @@ fn sql_that_harms_nobody_is_allowed() {
 
 #[test]
 fn an_endless_query_ends_with_its_request() {
-    let app = start();
+    let app = App::start_with(&manifest(), &["--request-timeout", "3"], &[]);
     let endless = "WITH RECURSIVE n(x) AS (SELECT 1 UNION ALL SELECT x + 1 FROM n) \
                    SELECT count(*) FROM n";
     let script = format!("1: CREATE TABLE t (x)\n1: BEGIN IMMEDIATE\n1: {endless}");
