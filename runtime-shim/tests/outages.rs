@@ -12,7 +12,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use serde_json::json;
-use support::servers::{DynamoLocal, Kind, Redis, Server};
+use support::servers::{DynamoLocal, Kind, QueueServer, Redis, Server};
 use support::tables::create_table;
 use support::{App, agent, get, wait_for, wasm};
 
@@ -185,11 +185,7 @@ fn messages_survive<K: Kind>(outage: Outage, server: &Server<K>, app: &App, name
     });
 
     assert_eq!(app.depth("jobs-dlq"), (0, 0, 0), "no receive count ran out");
-    let lost = ids
-        .iter()
-        .filter(|id| get(&app.url(&format!("/probe/kv/{id}"))).0 != 200)
-        .count();
-    assert_eq!(lost, 0, "of {}", ids.len());
+    assert_eq!(lost(app, &ids), 0, "of {}", ids.len());
     // Receive calls under way when the pause began bring some; no new ones start.
     assert!(received_while_down <= 160.0, "{received_while_down}");
     let again = received() - received_at_start - ids.len() as f64;
@@ -286,6 +282,101 @@ fn count_until(enough: &AtomicBool, answered: &AtomicUsize, url: &str) -> (Vec<u
         }
     }
     (counts, unknown)
+}
+
+/// Messages in an endpoint of its own, which goes away while they flow.
+fn the_queue_survives(outage: Outage) {
+    let queue = QueueServer::start("jobs");
+    let app = App::start_with(
+        &manifest().replace("http://127.0.0.1:9324", &queue.endpoint()),
+        &[],
+        &[
+            ("AWS_ACCESS_KEY_ID", "local"),
+            ("AWS_SECRET_ACCESS_KEY", "local"),
+        ],
+    );
+    let enough = AtomicBool::new(false);
+    let sent = AtomicUsize::new(0);
+    let began = Instant::now();
+    let ids = thread::scope(|scope| {
+        let sender = scope.spawn(|| send_while_it_answers(&enough, &sent, &queue));
+        let more = || {
+            let goal = sent.load(Ordering::Relaxed) + 100;
+            wait_for("acknowledged sends", || {
+                (sent.load(Ordering::Relaxed) >= goal).then_some(())
+            });
+        };
+        more();
+        outage.begin(&queue);
+        match outage {
+            Outage::Killed => wait_for("`/readyz` to name the queue", || {
+                let obstacles = get(&app.admin("/readyz")).1;
+                obstacles.contains("queue `jobs`").then_some(())
+            }),
+            // Longer than a call waits for its answer, shorter than a lease.
+            Outage::Frozen => thread::sleep(Duration::from_secs(6)),
+        }
+        outage.end(&queue);
+        more();
+        enough.store(true, Ordering::Relaxed);
+        sender.join().unwrap()
+    });
+    let deleted = || app.metric("gristmill_messages_settled_total", "deleted") as usize;
+    wait_for("every message", || (deleted() >= ids.len()).then_some(()));
+    assert_eq!(lost(&app, &ids), 0, "of {}", ids.len());
+    assert_eq!(get(&app.admin("/readyz")).0, 200);
+    let again = app.metric("gristmill_messages_received_total", "worker") as usize - ids.len();
+    report(format_args!(
+        "queue {outage:?}: {} messages acknowledged, 0 lost, {again} received again, {:.1?} in all",
+        ids.len(),
+        began.elapsed()
+    ));
+}
+
+/// Sends one message after the other. Only those that were acknowledged count.
+fn send_while_it_answers(
+    enough: &AtomicBool,
+    sent: &AtomicUsize,
+    queue: &QueueServer,
+) -> Vec<String> {
+    let mut ids = Vec::new();
+    let agent: ureq::Agent = ureq::Agent::config_builder()
+        .timeout_global(Some(Duration::from_secs(2)))
+        .build()
+        .into();
+    let body = json!({"QueueUrl": queue.queue_url(), "MessageBody": "ok"}).to_string();
+    while !enough.load(Ordering::Relaxed) {
+        let call = agent
+            .post(queue.endpoint())
+            .header("content-type", "application/x-amz-json-1.0")
+            .header("x-amz-target", "AmazonSQS.SendMessage");
+        let answer = call
+            .send(&body)
+            .and_then(|response| response.into_body().read_to_string());
+        if let Ok(answer) = answer {
+            let answer: serde_json::Value = serde_json::from_str(&answer).unwrap();
+            ids.push(answer["MessageId"].as_str().unwrap().to_owned());
+            sent.store(ids.len(), Ordering::Relaxed);
+        }
+    }
+    ids
+}
+
+/// How many of these messages the worker did not store.
+fn lost(app: &App, ids: &[String]) -> usize {
+    ids.iter()
+        .filter(|id| get(&app.url(&format!("/probe/kv/{id}"))).0 != 200)
+        .count()
+}
+
+#[test]
+fn a_queue_server_is_killed_and_restarted() {
+    the_queue_survives(Outage::Killed);
+}
+
+#[test]
+fn a_queue_server_freezes_and_thaws() {
+    the_queue_survives(Outage::Frozen);
 }
 
 #[test]

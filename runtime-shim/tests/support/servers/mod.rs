@@ -12,6 +12,7 @@ mod ministack;
 mod mosquitto;
 mod postgres;
 mod process;
+mod queue;
 mod redis;
 mod tls;
 
@@ -20,6 +21,7 @@ pub use ministack::Ministack;
 pub use mosquitto::Mosquitto;
 pub use postgres::Postgres;
 pub use process::{Kind, Server};
+pub use queue::QueueServer;
 pub use redis::Redis;
 
 use std::io::Write;
