@@ -71,6 +71,8 @@ pub struct Backend {
     /// It is configured, or has answered once. What a guest merely mentions
     /// holds nobody up.
     established: AtomicBool,
+    /// Nobody will ask for it any more.
+    forgotten: CancellationToken,
 }
 
 impl Backend {
@@ -252,6 +254,7 @@ impl Backends {
             down: watch::Sender::new(None),
             suspected: Notify::new(),
             established: AtomicBool::new(false),
+            forgotten: CancellationToken::new(),
         });
         {
             let mut all = self.all.lock().unwrap_or_else(PoisonError::into_inner);
@@ -264,10 +267,20 @@ impl Backends {
         self.watchers.spawn(async move {
             tokio::select! {
                 () = stop.cancelled() => {}
+                () = watched.forgotten.cancelled() => {
+                    watched.down.send_replace(None);
+                }
                 () = watched.watch_over() => {}
             }
         });
         Ok(backend)
+    }
+
+    /// Ends the watching of one backend. From now on it holds nobody up.
+    pub fn forget(&self, backend: &Arc<Backend>) {
+        backend.forgotten.cancel();
+        let mut all = self.all.lock().unwrap_or_else(PoisonError::into_inner);
+        all.retain(|known| !Arc::ptr_eq(known, backend));
     }
 
     /// Probes every established backend now, all at once.
@@ -323,6 +336,7 @@ impl Dependencies {
             return;
         }
         let mut all = self.0.write().unwrap_or_else(PoisonError::into_inner);
+        all.retain(|known| !known.forgotten.is_cancelled());
         if all.len() < MAX_DEPENDENCIES && !all.iter().any(|known| Arc::ptr_eq(known, backend)) {
             all.push(Arc::clone(backend));
         }
@@ -336,7 +350,7 @@ impl Dependencies {
     fn first_down(&self) -> Option<Arc<Backend>> {
         let all = self.0.read().unwrap_or_else(PoisonError::into_inner);
         all.iter()
-            .find(|backend| backend.check().is_err())
+            .find(|backend| backend.check().is_err() && !backend.forgotten.is_cancelled())
             .map(Arc::clone)
     }
 
@@ -431,6 +445,27 @@ mod tests {
         assert!(tokio::time::timeout(deadline, call).await.is_err());
         let mut down = backend.down.subscribe();
         down.wait_for(Option::is_some).await.expect("it is watched");
+        backends.close().await;
+    }
+
+    #[tokio::test]
+    async fn a_forgotten_backend_holds_nobody_up() {
+        let backends = Backends::default();
+        let backend = backends
+            .watch("postgres h:1".to_owned(), || async {
+                Err("refused".to_owned())
+            })
+            .expect("there is room");
+        let component = Dependencies::default();
+        component.add(&backend);
+        assert!(fail(&backend).await.is_err());
+        let mut down = backend.down.subscribe();
+        down.wait_for(Option::is_some).await.expect("it is watched");
+        assert!(!component.are_up());
+        let waiting = component.up();
+        backends.forget(&backend);
+        waiting.await;
+        assert!(component.are_up() && backends.down().is_empty());
         backends.close().await;
     }
 

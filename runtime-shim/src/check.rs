@@ -22,6 +22,7 @@ pub async fn run(args: ProjectArgs, environment: &Environment) -> anyhow::Result
         cache_dir: Some(project.cache_dir()),
         http_deadline: std::time::Duration::from_secs(1),
         backends: project.backends.clone(),
+        databases: project.open_databases(&app)?,
     };
     let name = app.name.clone();
     let invoker = Arc::new(Invoker::load(app, &stores, options, &Metrics::new())?);
@@ -33,6 +34,9 @@ pub async fn run(args: ProjectArgs, environment: &Environment) -> anyhow::Result
         }
         for store in &component.stores {
             printer::line(format_args!("  store   {store}"));
+        }
+        for database in &component.databases {
+            printer::line(format_args!("  sqlite  {database}"));
         }
     }
     for line in lines {

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 
 use serde::Deserialize;
 
-use crate::names::{ComponentId, StoreLabel, VariableName};
+use crate::names::{ComponentId, DatabaseLabel, StoreLabel, VariableName};
 
 /// A parsed manifest.
 #[derive(Debug, Deserialize)]
@@ -90,8 +90,9 @@ pub struct Component {
     /// Key-value labels it may open.
     #[serde(default)]
     pub key_value_stores: Vec<StoreLabel>,
+    /// SQLite labels it may open.
     #[serde(default)]
-    sqlite_databases: Vec<String>,
+    pub sqlite_databases: Vec<DatabaseLabel>,
     #[serde(default)]
     ai_models: Vec<String>,
     #[serde(default, rename = "targets")]
@@ -359,7 +360,6 @@ impl Manifest {
         let unsupported = [
             (!component.files.is_empty(), "`files`"),
             (!component.dependencies.is_empty(), "`dependencies`"),
-            (!component.sqlite_databases.is_empty(), "`sqlite_databases`"),
             (!component.ai_models.is_empty(), "`ai_models`"),
             (
                 matches!(component.source, Source::Remote(_)),

@@ -81,12 +81,24 @@ name_type!(
     StoreLabel,
     "store label",
     "use words of letters and digits, joined by `-` or `_`",
-    |s| {
-        !s.is_empty()
-            && s.chars().all(|c| c.is_ascii_alphanumeric() || c == '-' || c == '_')
-            && s.starts_with(|c: char| c.is_ascii_alphanumeric())
-    }
+    is_label
 );
+
+name_type!(
+    /// The label by which a component opens a SQLite database:
+    /// `sqlite_databases = ["<label>"]`.
+    DatabaseLabel,
+    "database label",
+    "use words of letters and digits, joined by `-` or `_`",
+    is_label
+);
+
+/// What may stand in the name of a file, and hides nothing.
+fn is_label(s: &str) -> bool {
+    s.chars()
+        .all(|c| c.is_ascii_alphanumeric() || c == '-' || c == '_')
+        && s.starts_with(|c: char| c.is_ascii_alphanumeric())
+}
 
 /// Spin's grammar for ids: non-empty words, each beginning with a letter.
 fn words(s: &str, separator: char, allowed: impl Fn(char) -> bool) -> bool {

@@ -8,10 +8,11 @@ use crate::app::{App, AppError, Selection, queue_urls};
 use crate::aws::AwsSettings;
 use crate::backends::Backends;
 use crate::cli::{self, ProjectArgs};
+use crate::databases::{self, Databases, OpenDatabasesError};
 use crate::embedded_origin::{self, EMBEDDED_ORIGIN};
 use crate::engine::DEFAULT_MEMORY;
 use crate::manifest::{Manifest, ManifestError};
-use crate::names::StoreLabel;
+use crate::names::{DatabaseLabel, StoreLabel};
 use crate::runtime_config::{RuntimeConfig, RuntimeConfigError};
 use crate::settings::{DotenvError, Environment};
 use crate::stores::{Limits, OpenStoresError, StoreConfig, Stores, embedded_path};
@@ -38,6 +39,9 @@ pub enum ProjectError {
     /// A store.
     #[error(transparent)]
     Stores(#[from] OpenStoresError),
+    /// A SQLite database.
+    #[error(transparent)]
+    Databases(#[from] OpenDatabasesError),
     /// A setting in the environment.
     #[error("environment variable `{name}`: {reason}")]
     Setting {
@@ -183,6 +187,33 @@ impl Project {
             }
         }
         Ok(Stores::open(configs, &self.aws, &self.backends, self.store_limits).await?)
+    }
+
+    /// Opens the SQLite databases that the components of `app` are granted.
+    pub fn open_databases(&self, app: &App) -> Result<Databases, ProjectError> {
+        let defined = match &self.runtime_config {
+            Some(config) => Some(config.sqlite_files()?),
+            None => None,
+        };
+        let mut files: BTreeMap<DatabaseLabel, PathBuf> = BTreeMap::new();
+        for component in app.components.values() {
+            for label in &component.databases {
+                let path = match defined.as_ref().map(|defined| defined.get(label)) {
+                    Some(Some(path)) => path.clone(),
+                    // Spin: `default` is always defined.
+                    Some(None) if label.as_str() != "default" => {
+                        return Err(OpenDatabasesError::Undefined {
+                            component: component.id.to_string(),
+                            label: label.clone(),
+                        }
+                        .into());
+                    }
+                    Some(None) | None => databases::embedded_path(&self.state_dir, label),
+                };
+                files.insert(label.clone(), path);
+            }
+        }
+        Ok(Databases::open(files)?)
     }
 
     /// Where machine code is kept.

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 
 use serde::Deserialize;
 
-use crate::names::{StoreLabel, VariableName};
+use crate::names::{DatabaseLabel, StoreLabel, VariableName};
 use crate::redis_server::RedisServer;
 use crate::settings::{DotenvError, Environment};
 use crate::stores::{DynamoConfig, StoreConfig};
@@ -25,8 +25,9 @@ pub struct RuntimeConfig {
     /// `[key_value_store.<label>]`.
     #[serde(default, rename = "key_value_store")]
     key_value_stores: BTreeMap<StoreLabel, toml::Table>,
+    /// `[sqlite_database.<label>]`.
     #[serde(default, rename = "sqlite_database")]
-    _sqlite_databases: BTreeMap<String, toml::Table>,
+    sqlite_databases: BTreeMap<DatabaseLabel, toml::Table>,
     #[serde(default, rename = "variables_provider")]
     providers: Vec<toml::Table>,
     outbound_http: Option<toml::Table>,
@@ -54,6 +55,13 @@ enum KeyValueBackend {
         #[serde(default)]
         consistent_read: bool,
     },
+}
+
+#[derive(Deserialize)]
+#[serde(tag = "type", rename_all = "lowercase", deny_unknown_fields)]
+enum SqliteBackend {
+    Spin { path: Option<PathBuf> },
+    LibSql(#[allow(dead_code, reason = "its keys are Spin's business")] toml::Table),
 }
 
 #[derive(Deserialize)]
@@ -99,6 +107,14 @@ pub enum RuntimeConfigError {
     Store {
         /// The label.
         label: StoreLabel,
+        /// What is wrong.
+        reason: String,
+    },
+    /// A database with a backend that this version does not have.
+    #[error("`[sqlite_database.{label}]`: {reason}")]
+    Database {
+        /// The label.
+        label: DatabaseLabel,
         /// What is wrong.
         reason: String,
     },
@@ -209,6 +225,34 @@ impl RuntimeConfig {
         }
     }
 
+    /// The file behind each SQLite label that the file defines. Spin resolves
+    /// a relative one against the working directory.
+    pub fn sqlite_files(&self) -> Result<BTreeMap<DatabaseLabel, PathBuf>, RuntimeConfigError> {
+        let mut files = BTreeMap::new();
+        for (label, table) in &self.sqlite_databases {
+            let backend = table
+                .clone()
+                .try_into()
+                .map_err(|error: toml::de::Error| error.message().to_owned());
+            let path = match backend {
+                Ok(SqliteBackend::Spin { path: Some(path) }) => Ok(path),
+                Ok(SqliteBackend::Spin { path: None }) => Err(
+                    "`path` is missing: a database in memory would forget everything".to_owned(),
+                ),
+                Ok(SqliteBackend::LibSql(_)) => {
+                    Err("`libsql` is not supported by this version of gristmill".to_owned())
+                }
+                Err(reason) => Err(reason),
+            };
+            let path = path.map_err(|reason| RuntimeConfigError::Database {
+                label: label.clone(),
+                reason,
+            })?;
+            files.insert(label.clone(), path);
+        }
+        Ok(files)
+    }
+
     /// The variable providers, in the order of the file.
     pub fn providers(
         &self,
@@ -278,7 +322,9 @@ mod tests {
         let dir = tempfile::tempdir().expect("a temporary folder");
         let path = dir.path().join("runtime-config.toml");
         std::fs::write(&path, text).expect("write");
-        RuntimeConfig::load(&path)?.key_value_stores(&Variables::default())
+        let config = RuntimeConfig::load(&path)?;
+        config.sqlite_files()?;
+        config.key_value_stores(&Variables::default())
     }
 
     #[test]
@@ -303,6 +349,14 @@ mod tests {
             (
                 "[key_value_store.a]\ntype = \"redis\"\nurl = \"redis://:hunter2{{@h\"\n",
                 "[key_value_store.a]`: `url`: `{{` without a closing `}}`",
+            ),
+            (
+                "[sqlite_database.a]\ntype = \"libsql\"\nurl = \"http://x\"\ntoken = \"t\"\n",
+                "`[sqlite_database.a]`: `libsql` is not supported",
+            ),
+            (
+                "[sqlite_database.a]\ntype = \"spin\"\n",
+                "[sqlite_database.a]`: `path` is missing",
             ),
             ("[keyvalue.a]\n", "line 1: unknown field `keyvalue`"),
             (

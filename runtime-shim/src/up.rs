@@ -97,6 +97,7 @@ async fn start(args: UpArgs, environment: &Environment) -> anyhow::Result<Runnin
         cache_dir: Some(project.cache_dir()),
         http_deadline: args.request_timeout,
         backends: project.backends.clone(),
+        databases: project.open_databases(&app)?,
     };
     let loading = {
         let (stores, metrics) = (stores.clone(), Arc::clone(&metrics));

@@ -79,6 +79,7 @@ pub(crate) async fn resolve(
         cache_dir: None,
         http_deadline: Duration::from_secs(10),
         backends: project.backends.clone(),
+        databases: project.open_databases(&app)?,
     };
     Ok((app, stores, options))
 }

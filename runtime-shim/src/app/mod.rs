@@ -11,7 +11,7 @@ use crate::embedded_origin;
 use crate::engine::QUEUE_SANDBOXES;
 use crate::http::router::{RouteError, Router};
 use crate::manifest::{self, HttpTriggerDefaults, Manifest, ManifestError, Source};
-use crate::names::{ComponentId, StoreLabel, VariableName};
+use crate::names::{ComponentId, DatabaseLabel, StoreLabel, VariableName};
 use crate::variables::{VariableError, Variables};
 
 use queues::resolve_queues;
@@ -89,6 +89,8 @@ pub struct Component {
     pub allowed_hosts: AllowedHosts,
     /// The labels of the stores it may open.
     pub stores: BTreeSet<StoreLabel>,
+    /// The labels of the SQLite databases it may open.
+    pub databases: BTreeSet<DatabaseLabel>,
 }
 
 /// Why the application cannot run.
@@ -397,6 +399,7 @@ fn resolve_component(
         environment: component.environment.clone(),
         allowed_hosts,
         stores: component.key_value_stores.iter().cloned().collect(),
+        databases: component.sqlite_databases.iter().cloned().collect(),
     })
 }
 

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use tokio::sync::Semaphore;
 
 use super::outbound_http::HttpClient;
+use super::postgres::PostgresServers;
 use super::sockets;
 use crate::backends::Backends;
 use crate::mqtt::MqttSessions;
@@ -15,6 +16,7 @@ pub struct Clients {
     pub(super) http: HttpClient,
     pub(super) redis: RedisPools,
     pub(super) mqtt: MqttSessions,
+    pub(super) postgres: Arc<PostgresServers>,
     /// One for each socket.
     pub(super) sockets: Arc<Semaphore>,
 }
@@ -26,6 +28,7 @@ impl Clients {
             http: HttpClient::new(),
             redis: RedisPools::new(backends.clone()),
             mqtt: MqttSessions::new(backends.clone()),
+            postgres: PostgresServers::new(backends.clone()),
             sockets: sockets::permits(),
         }
     }

@@ -9,8 +9,10 @@ mod limits;
 mod outbound_http;
 mod outbound_mqtt;
 mod outbound_redis;
+mod postgres;
 mod refusal;
 mod sockets;
+mod sqlite;
 mod variables;
 mod wasi_keyvalue;
 
@@ -26,6 +28,7 @@ use wasmtime_wasi_http::{WasiHttpCtx, WasiHttpCtxView, WasiHttpView};
 
 use crate::app::Component;
 use crate::backends::Dependencies;
+use crate::databases::Databases;
 use crate::invoker::{Caller, Invoker};
 use crate::names::StoreLabel;
 use crate::stores::Store;
@@ -38,7 +41,9 @@ pub use limits::MemoryBudget;
 use outbound_http::Outbound;
 use outbound_mqtt::MqttView;
 use outbound_redis::RedisView;
+use postgres::PostgresView;
 use sockets::{GrantedSockets, Sockets, SocketsView};
+use sqlite::SqliteView;
 
 #[allow(
     missing_docs,
@@ -48,14 +53,26 @@ use sockets::{GrantedSockets, Sockets, SocketsView};
 )]
 mod bindings {
     wasmtime::component::bindgen!({
-        path: ["../wit/spin.wit", "../wit/wasi-keyvalue.wit", "../wit/wasi-config.wit"],
+        path: [
+            "../wit/spin.wit",
+            "../wit/spin-sqlite.wit",
+            "../wit/spin-postgres-3.wit",
+            "../wit/spin-postgres-4.wit",
+            "../wit/wasi-keyvalue.wit",
+            "../wit/wasi-config.wit",
+        ],
         inline: "
             package gristmill:host;
             world capabilities {
                 import fermyon:spin/key-value@2.0.0;
                 import fermyon:spin/mqtt@2.0.0;
                 import fermyon:spin/redis@2.0.0;
+                import fermyon:spin/postgres@2.0.0;
+                import fermyon:spin/sqlite@2.0.0;
                 import fermyon:spin/variables@2.0.0;
+                import spin:postgres/postgres@3.0.0;
+                import spin:postgres/postgres@4.0.0;
+                import spin:sqlite/sqlite@3.0.0;
                 import wasi:keyvalue/store@0.2.0-draft2;
                 import wasi:keyvalue/atomics@0.2.0-draft2;
                 import wasi:keyvalue/batch@0.2.0-draft2;
@@ -68,6 +85,11 @@ mod bindings {
             "fermyon:spin/key-value.store": crate::stores::Store,
             "fermyon:spin/mqtt.connection": super::outbound_mqtt::Connection,
             "fermyon:spin/redis.connection": super::outbound_redis::Connection,
+            "fermyon:spin/sqlite.connection": crate::databases::Connection,
+            "fermyon:spin/postgres.connection": super::postgres::session::Session,
+            "spin:postgres/postgres@3.0.0.connection": super::postgres::session::Session,
+            "spin:postgres/postgres@4.0.0.connection": super::postgres::session::Session,
+            "spin:sqlite/sqlite.connection": crate::databases::Connection,
             "wasi:keyvalue/store.bucket": crate::stores::Store,
             "wasi:keyvalue/atomics.cas": super::wasi_keyvalue::Cas,
         },
@@ -78,6 +100,9 @@ mod bindings {
 /// `DEFAULT_STORE_TABLE_CAPACITY`.
 const MAX_OPEN_STORES: usize = 256;
 
+/// SQL connections that one sandbox may hold open.
+const MAX_OPEN_CONNECTIONS: usize = 16;
+
 /// A component with the stores behind its labels: what each of its sandboxes
 /// may reach.
 pub struct Grants {
@@ -85,6 +110,8 @@ pub struct Grants {
     pub component: Component,
     /// Its stores.
     pub stores: BTreeMap<StoreLabel, Store>,
+    /// Its SQLite databases.
+    pub databases: Databases,
     /// The servers without which it cannot work.
     pub dependencies: Dependencies,
 }
@@ -96,6 +123,7 @@ pub struct Sandbox {
     open_stores: usize,
     open_redis: usize,
     open_mqtt: usize,
+    open_connections: usize,
     wasi: WasiCtx,
     sockets: Option<Sockets>,
     http: WasiHttpCtx,
@@ -120,6 +148,7 @@ impl Sandbox {
             open_stores: 0,
             open_redis: 0,
             open_mqtt: 0,
+            open_connections: 0,
             wasi: wasi.build(),
             http: WasiHttpCtx::new(),
             limits: Limits::new(invoker.max_memory(), invoker.memory_budget()),
@@ -173,6 +202,23 @@ impl Sandbox {
             open: &mut self.open_mqtt,
         }
     }
+
+    fn postgres(&mut self) -> PostgresView<'_> {
+        PostgresView {
+            grants: &self.grants,
+            servers: &self.outbound.clients().postgres,
+            table: &mut self.table,
+            open: &mut self.open_connections,
+        }
+    }
+
+    fn sqlite(&mut self) -> SqliteView<'_> {
+        SqliteView {
+            granted: &self.grants.databases,
+            table: &mut self.table,
+            open: &mut self.open_connections,
+        }
+    }
 }
 
 /// Marks, for the linker, calls that see nothing but the component's own settings.
@@ -219,6 +265,18 @@ pub fn add_to_linker(linker: &mut Linker<Sandbox>) -> wasmtime::Result<()> {
     wasi::keyvalue::batch::add_to_linker::<_, key_value::KeyValue>(linker, Sandbox::key_value)?;
     spin::mqtt::add_to_linker::<_, outbound_mqtt::OutboundMqtt>(linker, Sandbox::mqtt)?;
     spin::redis::add_to_linker::<_, outbound_redis::OutboundRedis>(linker, Sandbox::redis)?;
+    spin::rdbms_types::add_to_linker::<_, postgres::Postgres>(linker, Sandbox::postgres)?;
+    spin::postgres::add_to_linker::<_, postgres::Postgres>(linker, Sandbox::postgres)?;
+    spin::sqlite::add_to_linker::<_, sqlite::Sqlite>(linker, Sandbox::sqlite)?;
+    bindings::spin::postgres3_0_0::postgres::add_to_linker::<_, postgres::Postgres>(
+        linker,
+        Sandbox::postgres,
+    )?;
+    bindings::spin::postgres4_0_0::postgres::add_to_linker::<_, postgres::Postgres>(
+        linker,
+        Sandbox::postgres,
+    )?;
+    bindings::spin::sqlite::sqlite::add_to_linker::<_, sqlite::Sqlite>(linker, Sandbox::sqlite)?;
     spin::variables::add_to_linker::<_, Own>(linker, Sandbox::component)?;
     wasi::config::store::add_to_linker::<_, Own>(linker, Sandbox::component)?;
     Ok(())

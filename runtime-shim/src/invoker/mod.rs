@@ -18,6 +18,7 @@ use wasmtime_wasi_http::p2::bindings::ProxyPre;
 use crate::app::{App, Component};
 use crate::backends::{Backends, Dependencies};
 use crate::capabilities::{self, Clients, Grants, MemoryBudget, Sandbox};
+use crate::databases::Databases;
 use crate::engine::{CHAIN_SANDBOXES, Engine, EngineError, HTTP_SANDBOXES};
 use crate::http::router::{RouteMatch, Router};
 use crate::metrics::Metrics;
@@ -136,6 +137,8 @@ pub struct InvokerOptions {
     pub http_deadline: Duration,
     /// The servers that components may lean on.
     pub backends: Backends,
+    /// The SQLite databases of all components.
+    pub databases: Databases,
 }
 
 /// Every component of the application, ready to run.
@@ -164,9 +167,13 @@ impl Invoker {
         let engine = Engine::new(options.max_memory, options.cache_dir)?;
         let mut linker = Linker::new(engine.wasm());
         capabilities::add_to_linker(&mut linker).map_err(LoadError::Linker)?;
+        let shared = Shared {
+            stores,
+            databases: &options.databases,
+        };
         let mut components = BTreeMap::new();
         for (id, spec) in app.components {
-            let loaded = Loaded::new(&engine, &linker, spec, stores, metrics)?;
+            let loaded = Loaded::new(&engine, &linker, spec, &shared, metrics)?;
             components.insert(id, loaded);
         }
         let invoker = Self {
@@ -369,12 +376,18 @@ fn explain(error: &wasmtime::Error) -> String {
     }
 }
 
+/// What components are granted parts of.
+struct Shared<'a> {
+    stores: &'a Stores,
+    databases: &'a Databases,
+}
+
 impl Loaded {
     fn new(
         engine: &Engine,
         linker: &Linker<Sandbox>,
         spec: Component,
-        stores: &Stores,
+        shared: &Shared<'_>,
         metrics: &Metrics,
     ) -> Result<Self, LoadError> {
         let component = engine
@@ -394,8 +407,9 @@ impl Loaded {
             queue: exported(&pre, QUEUE_EXPORT, SpinSqsPre::new),
             meter: Meter::new(metrics, &spec.id),
             grants: Arc::new(Grants {
-                dependencies: Dependencies::new(stores.backends(&spec.stores)),
-                stores: stores.granted(&spec.stores),
+                dependencies: Dependencies::new(shared.stores.backends(&spec.stores)),
+                stores: shared.stores.granted(&spec.stores),
+                databases: shared.databases.granted(&spec.databases),
                 component: spec,
             }),
         })
