@@ -5,6 +5,7 @@
 #![cfg(target_family = "wasm")]
 #![allow(
     unsafe_code,
+    clippy::needless_pass_by_value,
     clippy::same_length_and_capacity,
     reason = "generated bindings"
 )]

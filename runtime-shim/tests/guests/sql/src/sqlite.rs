@@ -68,7 +68,7 @@ pub(crate) fn suite(label: &str) -> Result<(), String> {
     ensure!(connection.changes(), 2);
     let found = connection.execute("SELECT * FROM types", &[]);
     let found = found.map_err(|error| format!("select: {error:?}"))?;
-    ensure!(&found.columns[..], [i, r, t, b, n] if [i, r, t, b, n] == ["i", "r", "t", "b", "n"]);
+    ensure!(&found.columns, columns if columns == &["i", "r", "t", "b", "n"]);
     // The generated types compare by what they print.
     let wrote = format!("{values:?}");
     ensure!(&found.rows[..], [one, two] if [one, two].iter().all(|row| format!("{:?}", row.values) == wrote));
