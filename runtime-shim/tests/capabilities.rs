@@ -190,6 +190,9 @@ fn key_value_stores_open_by_grant() {
         (200, "passed".to_owned())
     );
 
+    assert_eq!(get(&app.url("/probe/count/default/n")).1, "1");
+    assert_eq!(get(&app.url("/probe/count/default/n")).1, "2");
+
     // The file is Spin's: its schema, and its counters.
     app.kill();
     let file = app.dir().join(".spin/sqlite_key_value.db");
@@ -201,7 +204,7 @@ fn key_value_stores_open_by_grant() {
             |row| row.get(0),
         )
         .unwrap();
-    assert_eq!(counter, (-2_i64).to_le_bytes());
+    assert_eq!(counter, 2_i64.to_le_bytes());
 }
 
 #[test]

@@ -218,7 +218,7 @@ fn addresses_are_reached_by_grant() {
     });
     assert!(
         log.contains(&format!(
-            "connection to `postgres://localhost:{port}` refused"
+            "outbound request to `postgres://localhost:{port}` refused"
         )),
         "{log}"
     );
