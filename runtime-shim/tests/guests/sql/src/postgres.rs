@@ -211,7 +211,7 @@ pub(crate) fn errors(address: &str) -> Result<(), String> {
         }
         other => return Err(format!("a duplicate gave {other:?}")),
     }
-    ensure!(connection.query("SELEC", &[]), Err(v4::PgError::QueryFailed(QueryError::DbError(error))) if error.code == "42601");
+    ensure!(connection.query("NOT SQL", &[]), Err(v4::PgError::QueryFailed(QueryError::DbError(error))) if error.code == "42601");
     let text = P::Str("x".into());
     ensure!(
         connection.execute(insert, &[P::DbNull, text]),
@@ -289,7 +289,7 @@ pub(crate) fn suite3(address: &str) -> Result<(), String> {
     );
     ensure!(found.columns[9].data_type, v3::DbDataType::Date);
     ensure!(found.columns[14].data_type, v3::DbDataType::Other);
-    ensure!(connection.execute("SELEC", &[]), Err(v3::PgError::QueryFailed(text)) if text.contains("syntax error"));
+    ensure!(connection.execute("NOT SQL", &[]), Err(v3::PgError::QueryFailed(text)) if text.contains("syntax error"));
     ensure!(Connection3::open("postgres://nowhere.test/x"), Err(v3::PgError::ConnectionFailed(text)) if text == "address postgres://nowhere.test:5432 is not permitted");
     Ok(())
 }
@@ -333,7 +333,7 @@ pub(crate) fn suite2(address: &str) -> Result<(), String> {
         ]
     );
     ensure!(connection.query("SELECT $1", &[P::Uint64(1)]), Err(v2::PgError::BadParameter(text)) if text.contains("unsigned"));
-    ensure!(connection.execute("SELEC", &[]), Err(v2::PgError::QueryFailed(text)) if text.contains("syntax error"));
+    ensure!(connection.execute("NOT SQL", &[]), Err(v2::PgError::QueryFailed(text)) if text.contains("syntax error"));
     ensure!(
         connection.execute("CREATE TEMP TABLE t (x int)", &[]),
         Ok(0)

@@ -77,7 +77,7 @@ pub(crate) fn suite(label: &str) -> Result<(), String> {
         connection.execute(insert, &values[1..]),
         Err(v3::Error::Io(_))
     );
-    ensure!(connection.execute("SELEC", &[]), Err(v3::Error::Io(text)) if text.contains("syntax"));
+    ensure!(connection.execute("NOT SQL", &[]), Err(v3::Error::Io(text)) if text.contains("syntax"));
     ensure!(
         connection.execute("SELECT 1; SELECT 2", &[]),
         Err(v3::Error::Io(_))
@@ -100,6 +100,6 @@ fn older(label: &str) -> Result<(), String> {
         &found.rows[0].values[..],
         [v2::Value::Integer(i64::MIN), v2::Value::Real(_), v2::Value::Blob(b), v2::Value::Null] if b == &[0, 255, 128]
     );
-    ensure!(connection.execute("SELEC", &[]), Err(v2::Error::Io(_)));
+    ensure!(connection.execute("NOT SQL", &[]), Err(v2::Error::Io(_)));
     Ok(())
 }
