@@ -130,7 +130,8 @@ impl Backend {
         self.established.store(true, Ordering::Release);
     }
 
-    fn is_established(&self) -> bool {
+    /// Whether its absence holds anybody up.
+    pub fn is_established(&self) -> bool {
         self.established.load(Ordering::Acquire)
     }
 

@@ -69,5 +69,9 @@ fn describe(app: &App) -> Vec<String> {
         .queues
         .iter()
         .map(|q| format!("queue {} -> {}", q.queue_url, q.component));
-    routes.chain(queues).collect()
+    let schedules = app
+        .schedules
+        .iter()
+        .map(|cron| format!("schedule {} -> {}", cron.schedule, cron.component));
+    routes.chain(queues).chain(schedules).collect()
 }

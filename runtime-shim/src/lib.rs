@@ -14,6 +14,7 @@ pub mod backends;
 pub mod capabilities;
 pub mod check;
 pub mod cli;
+pub mod cron;
 pub mod databases;
 pub mod drain;
 pub mod embedded_origin;

@@ -196,6 +196,18 @@ impl SqsTrigger {
     }
 }
 
+/// `[[trigger.cron]]`, the keys of Spin's own cron trigger.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct CronTrigger {
+    #[serde(default, rename = "id")]
+    _id: String,
+    /// The component that is called.
+    pub component: ComponentId,
+    /// When: seconds first.
+    pub cron_expression: String,
+}
+
 #[derive(Debug)]
 struct ManifestVersion;
 
@@ -232,7 +244,7 @@ pub enum ManifestError {
     /// A trigger's table does not have the keys of its type.
     #[error("`[[trigger.{kind}]]` number {number} is malformed: {reason}")]
     Trigger {
-        /// `http` or `sqs`.
+        /// `http`, `sqs` or `cron`.
         kind: String,
         /// Counted from 1.
         number: usize,
@@ -242,7 +254,7 @@ pub enum ManifestError {
     /// `[application.trigger.<kind>]` does not have the keys of its type.
     #[error("`[application.trigger.{kind}]` is malformed: {reason}")]
     TriggerDefaults {
-        /// `http` or `sqs`.
+        /// `http`, `sqs` or `cron`.
         kind: String,
         /// What is wrong.
         reason: String,
@@ -252,7 +264,7 @@ pub enum ManifestError {
         "`[[trigger.{kind}]]` names component `{component}`, which the manifest does not define"
     )]
     UnknownComponent {
-        /// `http` or `sqs`.
+        /// `http`, `sqs` or `cron`.
         kind: String,
         /// The missing component.
         component: ComponentId,
@@ -331,6 +343,15 @@ impl Manifest {
                     ),
                 });
             }
+        }
+        Ok(triggers)
+    }
+
+    /// The cron triggers.
+    pub fn cron_triggers(&self) -> Result<Vec<CronTrigger>, ManifestError> {
+        let triggers: Vec<CronTrigger> = self.triggers_of("cron")?;
+        for trigger in &triggers {
+            self.require_component("cron", &trigger.component)?;
         }
         Ok(triggers)
     }

@@ -113,6 +113,8 @@ pub struct Metrics {
     pub receive_errors: Family<ComponentLabels, Counter>,
     /// 1 while receiving pauses, because a server that the component needs is down.
     pub paused: Family<ComponentLabels, Gauge>,
+    /// Ticks of schedules that came while a call ran.
+    pub ticks_missed: Family<ComponentLabels, Counter>,
     /// Messages settled, by what was done.
     pub settled: Family<SettlementLabels, Counter>,
     /// Leases that were extended.
@@ -141,6 +143,7 @@ impl Metrics {
             received: Family::default(),
             receive_errors: Family::default(),
             paused: Family::default(),
+            ticks_missed: Family::default(),
             settled: Family::default(),
             heartbeats: Family::default(),
             entry_retries: Family::default(),
@@ -179,6 +182,11 @@ impl Metrics {
             "receiving_paused",
             "Whether receiving waits for a server that the component needs",
             metrics.paused.clone(),
+        );
+        r.register(
+            "cron_ticks_missed",
+            "Ticks of schedules that came while a call ran",
+            metrics.ticks_missed.clone(),
         );
         r.register(
             "messages_settled",

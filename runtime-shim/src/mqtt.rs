@@ -130,9 +130,14 @@ pub enum PublishError {
     Closed,
 }
 
+/// A broker that was named. Publishers share it, so that it shows who is left.
+struct Known {
+    backend: Arc<Backend>,
+}
+
 /// Every session of the process. Owns their tasks.
 pub struct MqttSessions {
-    brokers: Mutex<HashMap<Broker, Arc<Backend>>>,
+    brokers: Mutex<HashMap<Broker, Arc<Known>>>,
     backends: Backends,
     permits: Arc<Semaphore>,
     tasks: TaskTracker,
@@ -182,7 +187,7 @@ impl MqttSessions {
         let permit = Arc::clone(&self.permits).try_acquire_owned();
         let permit = permit.map_err(|_| SessionError::TooManySessions)?;
         Ok(Publisher {
-            backend: self.backend(&broker)?,
+            known: self.known(&broker)?,
             broker,
             client_id,
             keep_alive: Duration::from_secs(
@@ -194,28 +199,39 @@ impl MqttSessions {
         })
     }
 
-    fn backend(&self, broker: &Broker) -> Result<Arc<Backend>, SessionError> {
+    fn known(&self, broker: &Broker) -> Result<Arc<Known>, SessionError> {
         let mut brokers = self.brokers.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(backend) = brokers.get(broker) {
-            return Ok(Arc::clone(backend));
+        if let Some(known) = brokers.get(broker) {
+            return Ok(Arc::clone(known));
         }
         if brokers.len() >= MAX_BROKERS {
-            return Err(SessionError::TooManyBrokers);
+            // One that nobody uses makes room; what never answered goes first.
+            let unused = brokers
+                .iter()
+                .filter(|(_, known)| Arc::strong_count(known) == 1);
+            let unused = unused
+                .min_by_key(|(_, known)| known.backend.is_established())
+                .map(|(broker, _)| broker.clone());
+            let unused = unused.ok_or(SessionError::TooManyBrokers)?;
+            if let Some(known) = brokers.remove(&unused) {
+                self.backends.forget(&known.backend);
+            }
         }
         let probed = broker.clone();
         let backend = self.backends.watch(broker.name(), move || {
             let broker = probed.clone();
             async move { broker.probe().await.map_err(|error| error.to_string()) }
         })?;
-        brokers.insert(broker.clone(), Arc::clone(&backend));
-        Ok(backend)
+        let known = Arc::new(Known { backend });
+        brokers.insert(broker.clone(), Arc::clone(&known));
+        Ok(known)
     }
 }
 
 /// One user's way to publish.
 pub struct Publisher {
     broker: Broker,
-    backend: Arc<Backend>,
+    known: Arc<Known>,
     client_id: String,
     keep_alive: Duration,
     permit: Arc<OwnedSemaphorePermit>,
@@ -226,7 +242,7 @@ pub struct Publisher {
 impl Publisher {
     /// The broker.
     pub fn backend(&self) -> &Arc<Backend> {
-        &self.backend
+        &self.known.backend
     }
 
     /// Sends a message once, and returns when it is acknowledged as `qos`
@@ -243,7 +259,7 @@ impl Publisher {
         };
         let is_down = |error: &PublishError| matches!(error, PublishError::Lost(_));
         let call = session.publish(topic, payload, qos);
-        let published = self.backend.call(ANSWER, is_down, call).await;
+        let published = self.known.backend.call(ANSWER, is_down, call).await;
         // After anything else, acknowledgements may come that nobody waits for.
         if matches!(
             &published,

@@ -80,7 +80,7 @@ impl RedisPools {
             return Ok(Arc::clone(pool));
         }
         if pools.len() >= MAX_ADDRESSES {
-            return Err(PoolsError::TooManyAddresses);
+            self.forget_one(&mut pools)?;
         }
         let server = RedisServer::parse(address)?;
         let pool = Arc::new(RedisPool::new(server, &self.backends)?);
@@ -90,6 +90,21 @@ impl RedisPools {
             AbortOnDropHandle::new(tokio::spawn(sweep(pools)))
         });
         Ok(pool)
+    }
+
+    /// One that nobody uses makes room; what never answered goes first.
+    fn forget_one(&self, pools: &mut HashMap<String, Arc<RedisPool>>) -> Result<(), PoolsError> {
+        let unused = pools
+            .iter()
+            .filter(|(_, pool)| Arc::strong_count(pool) == 1);
+        let unused = unused
+            .min_by_key(|(_, pool)| pool.backend.is_established())
+            .map(|(address, _)| address.clone());
+        let unused = unused.ok_or(PoolsError::TooManyAddresses)?;
+        if let Some(pool) = pools.remove(&unused) {
+            self.backends.forget(&pool.backend);
+        }
+        Ok(())
     }
 }
 
@@ -221,7 +236,12 @@ impl Lease {
         let in_step = match &answer {
             Ok(_) => true,
             Err(CallError::Failed(error)) => !error.is_unrecoverable_error(),
-            Err(CallError::Down(_) | CallError::TimedOut { .. }) => false,
+            Err(CallError::TimedOut { .. }) => false,
+            Err(CallError::Down(_)) => {
+                // Nothing was sent.
+                self.state = before;
+                return answer;
+            }
         };
         if in_step {
             self.state = if marks { State::Marked } else { before };

@@ -3,7 +3,9 @@
 //! business.
 
 use std::io;
+use std::pin::Pin;
 use std::sync::Arc;
+use std::task::{Context, Poll};
 use std::time::Duration;
 
 use redis::aio::{AsyncStream, MultiplexedConnection};
@@ -11,6 +13,7 @@ use redis::{
     AsyncConnectionConfig, Client, Cmd, ConnectionAddr, ErrorKind, RedisError, ServerErrorKind,
     Value,
 };
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::{TcpStream, UnixStream};
 use tokio_rustls::TlsConnector;
 use tokio_util::task::AbortOnDropHandle;
@@ -19,6 +22,9 @@ use crate::tls;
 
 /// How long connecting may take, authentication included.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(2);
+
+/// Bytes of one answer: somewhat more than any result may have.
+const MAX_ANSWER_BYTES: usize = 160 * 1024 * 1024;
 
 /// An address that cannot be used. Its text does not repeat the address, which
 /// may hold a password.
@@ -64,7 +70,10 @@ impl RedisServer {
         let info = self.client.get_connection_info();
         let config = AsyncConnectionConfig::new().set_response_timeout(None);
         let connect = async {
-            let stream = open_stream(info.addr()).await?;
+            let stream = Bounded {
+                stream: open_stream(info.addr()).await?,
+                read: 0,
+            };
             let settings = info.redis_settings();
             MultiplexedConnection::new_with_config(settings, stream, config).await
         };
@@ -131,6 +140,49 @@ impl OwnConnection {
 }
 
 type Stream = std::pin::Pin<Box<dyn AsyncStream + Send + Sync>>;
+
+/// Fails when more is read at a time than any answer may have: the client would
+/// keep all of it in memory first. What is written begins a new answer.
+struct Bounded<S> {
+    stream: S,
+    read: usize,
+}
+
+impl<S: AsyncRead + Unpin> AsyncRead for Bounded<S> {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buffer: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        let before = buffer.filled().len();
+        let read = Pin::new(&mut self.stream).poll_read(cx, buffer);
+        self.read += buffer.filled().len() - before;
+        if self.read > MAX_ANSWER_BYTES {
+            let what = format!("an answer is larger than {MAX_ANSWER_BYTES} bytes");
+            return Poll::Ready(Err(io::Error::other(what)));
+        }
+        read
+    }
+}
+
+impl<S: AsyncWrite + Unpin> AsyncWrite for Bounded<S> {
+    fn poll_write(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        bytes: &[u8],
+    ) -> Poll<io::Result<usize>> {
+        self.read = 0;
+        Pin::new(&mut self.stream).poll_write(cx, bytes)
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_flush(cx)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_shutdown(cx)
+    }
+}
 
 /// Not left to the client: it would trust the system's authorities alone.
 async fn open_stream(address: &ConnectionAddr) -> io::Result<Stream> {

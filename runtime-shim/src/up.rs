@@ -12,6 +12,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::admin::{Admin, Readiness};
 use crate::cli::UpArgs;
+use crate::cron::CronJob;
 use crate::drain::StopSignals;
 use crate::embedded_origin::origin_of;
 use crate::http::server;
@@ -92,6 +93,7 @@ async fn start(args: UpArgs, environment: &Environment) -> anyhow::Result<Runnin
 
     let metrics = Arc::new(Metrics::new());
     let queues = app.queues.clone();
+    let schedules = app.schedules.clone();
     let options = InvokerOptions {
         max_memory: project.max_memory,
         cache_dir: Some(project.cache_dir()),
@@ -119,6 +121,11 @@ async fn start(args: UpArgs, environment: &Environment) -> anyhow::Result<Runnin
         ));
     }
 
+    let jobs = schedules
+        .into_iter()
+        .map(|trigger| CronJob::new(trigger, Arc::clone(&invoker), &metrics))
+        .collect();
+
     if let Some(listener) = &http_listener {
         printer::line(format_args!(
             "Serving {}",
@@ -143,7 +150,7 @@ async fn start(args: UpArgs, environment: &Environment) -> anyhow::Result<Runnin
         metrics,
         embedded: embedded.clone(),
     });
-    let services = Services::start(&invoker, http_listener, consumers);
+    let services = Services::start(&invoker, http_listener, consumers, jobs);
     let support = Support::start(Arc::clone(&admin), admin_listener, embedded, queue_server);
     admin.readiness.set_running();
     printer::line("Ready");
@@ -170,7 +177,12 @@ struct Services {
 }
 
 impl Services {
-    fn start(invoker: &Arc<Invoker>, http: Option<TcpListener>, consumers: Vec<Consumer>) -> Self {
+    fn start(
+        invoker: &Arc<Invoker>,
+        http: Option<TcpListener>,
+        consumers: Vec<Consumer>,
+        jobs: Vec<CronJob>,
+    ) -> Self {
         let intake = CancellationToken::new();
         let mut tasks = JoinSet::new();
         if let Some(listener) = http {
@@ -180,6 +192,9 @@ impl Services {
         }
         for consumer in consumers {
             tasks.spawn(consumer.run(intake.clone()));
+        }
+        for job in jobs {
+            tasks.spawn(job.run(intake.clone()));
         }
         Self { intake, tasks }
     }

@@ -2,6 +2,7 @@
 //! every grant checked and every name resolved. Nothing here does I/O.
 
 mod queues;
+mod schedules;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
@@ -16,6 +17,8 @@ use crate::variables::{VariableError, Variables};
 
 use queues::resolve_queues;
 pub use queues::{Backoff, QueueTrigger, QueueUrl, queue_urls};
+use schedules::resolve_schedules;
+pub use schedules::{CronTrigger, Schedule};
 
 /// A kind of trigger that this host runs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, clap::ValueEnum)]
@@ -24,6 +27,8 @@ pub enum TriggerKind {
     Http,
     /// `[[trigger.sqs]]`
     Sqs,
+    /// `[[trigger.cron]]`
+    Cron,
 }
 
 impl TriggerKind {
@@ -31,6 +36,7 @@ impl TriggerKind {
         match kind {
             "http" => Some(Self::Http),
             "sqs" => Some(Self::Sqs),
+            "cron" => Some(Self::Cron),
             _ => None,
         }
     }
@@ -70,6 +76,8 @@ pub struct App {
     pub http_components: Vec<ComponentId>,
     /// What consumes which queue.
     pub queues: Vec<QueueTrigger>,
+    /// What is called when.
+    pub schedules: Vec<CronTrigger>,
     /// The embedded queues that any trigger names, selected or not: components
     /// may send to a queue that another process consumes.
     pub embedded_queues: BTreeSet<String>,
@@ -149,14 +157,22 @@ pub enum AppError {
     UnknownTrigger(String),
     /// Options for a component that consumes nothing.
     #[error(
-        "`[application.trigger.sqs.{0}]` has options for a component that no `[[trigger.sqs]]` names"
+        "`[application.trigger.{kind}.{component}]` has options for a component that no \
+         `[[trigger.{kind}]]` names"
     )]
-    OrphanOptions(ComponentId),
+    OrphanOptions {
+        /// The type of trigger.
+        kind: &'static str,
+        /// Whose options they are.
+        component: ComponentId,
+    },
     /// An option out of range.
     #[error(
-        "`[application.trigger.sqs.{component}]`: {option} is {value}, allowed are {min} to {max}"
+        "`[application.trigger.{kind}.{component}]`: {option} is {value}, allowed are {min} to {max}"
     )]
     OptionRange {
+        /// The type of trigger.
+        kind: &'static str,
         /// Whose options they are.
         component: ComponentId,
         /// Which one.
@@ -181,12 +197,25 @@ pub enum AppError {
     },
     /// More messages at once than there are sandboxes.
     #[error(
-        "the queue triggers may handle {sum} messages at once, the host has {QUEUE_SANDBOXES} \
+        "the queue and cron triggers may make {sum} calls at once, the host has {QUEUE_SANDBOXES} \
          sandboxes for them: lower `max_concurrency`"
     )]
     TooMuchConcurrency {
         /// The sum over all triggers.
         sum: u32,
+    },
+    /// A schedule.
+    #[error(
+        "component `{component}`: cron_expression `{expression}` is not a schedule, `sec min hour \
+         day-of-month month day-of-week [year]`: {reason}"
+    )]
+    Schedule {
+        /// What is called.
+        component: ComponentId,
+        /// The expression.
+        expression: String,
+        /// What is wrong.
+        reason: String,
     },
     /// A queue's URL.
     #[error("component `{component}`: queue_url `{url}` is not a queue's URL: {reason}")]
@@ -252,6 +281,13 @@ impl App {
                 }
             }
         }
+        let queues = resolve_queues(manifest, triggers.sqs, values, selection)?;
+        let schedules = resolve_schedules(manifest, triggers.cron, selection)?;
+        let at_once: u32 = queues.iter().map(|queue| queue.max_concurrency).sum();
+        let at_once = at_once + schedules.len() as u32;
+        if at_once > QUEUE_SANDBOXES {
+            return Err(AppError::TooMuchConcurrency { sum: at_once });
+        }
         Ok(Self {
             name: manifest.application.name.clone(),
             components,
@@ -262,7 +298,8 @@ impl App {
                 .into_iter()
                 .map(|trigger| trigger.component)
                 .collect(),
-            queues: resolve_queues(manifest, triggers.sqs, values, selection)?,
+            queues,
+            schedules,
             embedded_queues: queue_urls(manifest, variables)?
                 .into_iter()
                 .filter(|url| url.origin() == embedded_origin::EMBEDDED_ORIGIN)
@@ -275,6 +312,7 @@ impl App {
 struct Triggers {
     http: Vec<manifest::HttpTrigger>,
     sqs: Vec<manifest::SqsTrigger>,
+    cron: Vec<manifest::CronTrigger>,
 }
 
 impl Triggers {
@@ -292,6 +330,7 @@ impl Triggers {
         let mut triggers = Self {
             http: manifest.http_triggers()?,
             sqs: manifest.sqs_triggers()?,
+            cron: manifest.cron_triggers()?,
         };
         triggers
             .http
@@ -299,7 +338,10 @@ impl Triggers {
         triggers
             .sqs
             .retain(|trigger| selection.has(TriggerKind::Sqs, &trigger.component));
-        if triggers.http.is_empty() && triggers.sqs.is_empty() {
+        triggers
+            .cron
+            .retain(|trigger| selection.has(TriggerKind::Cron, &trigger.component));
+        if triggers.http.is_empty() && triggers.sqs.is_empty() && triggers.cron.is_empty() {
             return Err(AppError::NothingSelected);
         }
         Ok(triggers)
@@ -314,7 +356,8 @@ fn resolve_components(
 ) -> Result<BTreeMap<ComponentId, Component>, AppError> {
     let http = triggers.http.iter().map(|trigger| &trigger.component);
     let sqs = triggers.sqs.iter().map(|trigger| &trigger.component);
-    let mut waiting: Vec<ComponentId> = http.chain(sqs).cloned().collect();
+    let cron = triggers.cron.iter().map(|trigger| &trigger.component);
+    let mut waiting: Vec<ComponentId> = http.chain(sqs).chain(cron).cloned().collect();
     let mut resolved = BTreeMap::new();
     while let Some(id) = waiting.pop() {
         if resolved.contains_key(&id) {
@@ -444,7 +487,17 @@ mod tests {
             (w("[application.trigger.sqs.w]\nmax_concurrency = 0\n"), "max_concurrency is 0, allowed are 1 to 400"),
             (w("[application.trigger.sqs.x]\n"), "a component that no `[[trigger.sqs]]` names"),
             (w("[application.trigger.sqs.w]\nbatch = 1\n"), "unknown field `batch`"),
-            (w("[[trigger.cron]]\ncomponent = \"w\"\n"), "`[[trigger.cron]]` is not supported"),
+            (w("[[trigger.ftp]]\ncomponent = \"w\"\n"), "`[[trigger.ftp]]` is not supported"),
+            (w("[[trigger.cron]]\ncomponent = \"w\"\n"), "missing field `cron_expression`"),
+            (
+                w("[[trigger.cron]]\ncomponent = \"w\"\ncron_expression = \"* * * * *\"\n"),
+                "component `w`: cron_expression `* * * * *` is not a schedule",
+            ),
+            (
+                w("[[trigger.cron]]\ncomponent = \"w\"\ncron_expression = \"0 * * * * *\"\n\
+                   [application.trigger.cron.w]\ntimeout_secs = 0\n"),
+                "`[application.trigger.cron.w]`: timeout_secs is 0, allowed are 1 to 86400",
+            ),
             (
                 "[component.a]\nsource = \"a\"\nallowed_outbound_hosts = [\"x.com\"]\n[[trigger.http]]\nroute = \"/\"\ncomponent = \"a\"\n".into(),
                 "component `a`: `x.com` is not an allowed host",

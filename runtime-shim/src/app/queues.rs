@@ -2,6 +2,7 @@
 //! each with its one default and its range.
 
 use std::collections::BTreeMap;
+use std::ops::RangeInclusive;
 use std::time::Duration;
 
 use local_queue::QueueName;
@@ -173,14 +174,13 @@ pub(super) fn resolve_queues(
             });
         }
     }
-    let sandboxes: u32 = queues.iter().map(|queue| queue.max_concurrency).sum();
-    if sandboxes > QUEUE_SANDBOXES {
-        return Err(AppError::TooMuchConcurrency { sum: sandboxes });
-    }
     options.retain(|id, _| !named.contains(id));
     for id in options.into_keys() {
         if selection.has(TriggerKind::Sqs, &id) {
-            return Err(AppError::OrphanOptions(id));
+            return Err(AppError::OrphanOptions {
+                kind: "sqs",
+                component: id,
+            });
         }
     }
     Ok(queues)
@@ -243,19 +243,8 @@ fn resolve_queue(
     queue_url: QueueUrl,
 ) -> Result<QueueTrigger, AppError> {
     let component = trigger.component;
-    let in_range = |option, value: u64, min, max| {
-        if (min..=max).contains(&value) {
-            Ok(value)
-        } else {
-            Err(AppError::OptionRange {
-                component: component.clone(),
-                option,
-                value,
-                min,
-                max,
-            })
-        }
-    };
+    let in_range =
+        |option, value: u64, min, max| in_range("sqs", &component, option, value, min..=max);
     let max_concurrency = options.max_concurrency.unwrap_or(DEFAULT_MAX_CONCURRENCY);
     in_range(
         "max_concurrency",
@@ -289,6 +278,27 @@ fn resolve_queue(
             base: Duration::from_secs(base),
             cap: Duration::from_secs(cap),
         },
+    })
+}
+
+/// `value`, if the option of this kind of trigger may have it.
+pub(super) fn in_range(
+    kind: &'static str,
+    component: &ComponentId,
+    option: &'static str,
+    value: u64,
+    allowed: RangeInclusive<u64>,
+) -> Result<u64, AppError> {
+    if allowed.contains(&value) {
+        return Ok(value);
+    }
+    Err(AppError::OptionRange {
+        kind,
+        component: component.clone(),
+        option,
+        value,
+        min: *allowed.start(),
+        max: *allowed.end(),
     })
 }
 

@@ -59,6 +59,9 @@ impl MqttView<'_> {
         password: &str,
         keep_alive_secs: u64,
     ) -> Result<Connection, Error> {
+        if address.len() > refusal::MAX_ADDRESS_BYTES {
+            return Err(Error::InvalidAddress);
+        }
         let url = Url::parse(address).map_err(|_| Error::InvalidAddress)?;
         let host = url.host_str().ok_or(Error::InvalidAddress)?;
         if !refusal::allows(&self.grants.component, url.scheme(), host, url.port()) {

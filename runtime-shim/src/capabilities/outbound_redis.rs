@@ -133,6 +133,9 @@ fn size(answer: &Value) -> usize {
 impl RedisView<'_> {
     /// The connections to `address`, if it is one and allowed.
     fn pool(&self, address: &str) -> Result<Arc<RedisPool>, Error> {
+        if address.len() > refusal::MAX_ADDRESS_BYTES {
+            return Err(Error::InvalidAddress);
+        }
         let url = Url::parse(address).map_err(|_| Error::InvalidAddress)?;
         let host = url.host_str().unwrap_or_default();
         // Other schemes lead to Unix sockets.

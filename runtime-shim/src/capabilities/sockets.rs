@@ -100,8 +100,11 @@ impl Rules {
             // What others send is not the guest's doing, and fills no log.
             SocketAddrUse::UdpReceive => self.may_reach("udp", address),
             SocketAddrUse::TcpBind | SocketAddrUse::UdpBind if outgoing => true,
-            SocketAddrUse::UdpSend | SocketAddrUse::UdpBind => self.reach("udp", address),
-            SocketAddrUse::TcpBind | SocketAddrUse::TcpListen | SocketAddrUse::TcpAccept => {
+            SocketAddrUse::UdpSend => self.reach("udp", address),
+            SocketAddrUse::TcpBind
+            | SocketAddrUse::UdpBind
+            | SocketAddrUse::TcpListen
+            | SocketAddrUse::TcpAccept => {
                 tracing::warn!(
                     component = %self.grants.component.id,
                     "listening on `{address}` refused: components only connect"

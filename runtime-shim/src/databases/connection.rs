@@ -113,6 +113,7 @@ impl Session {
         let mut rows = Vec::new();
         let mut bytes = 0;
         while let Some(row) = found.next()? {
+            bytes += size_of::<Vec<Value>>();
             let mut values = Vec::with_capacity(columns.len());
             for column in 0..columns.len() {
                 let value: Value = row.get(column)?;

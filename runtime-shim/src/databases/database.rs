@@ -66,7 +66,7 @@ impl Database {
 }
 
 fn connect(path: &Path) -> Result<Connection, rusqlite::Error> {
-    // Without the URI flag: a path is a path. Without SQLite's own mutex: one
+    // Without SQLite's own mutex: one
     // statement at a time is what Rust's borrows ensure.
     let flags = OpenFlags::SQLITE_OPEN_READ_WRITE
         | OpenFlags::SQLITE_OPEN_CREATE

@@ -4,6 +4,7 @@
 
 mod connection;
 mod database;
+mod functions;
 mod rules;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -105,6 +106,9 @@ pub struct Databases(BTreeMap<DatabaseLabel, Arc<Database>>);
 impl Databases {
     /// Opens the database of each label; labels may share a file.
     pub fn open(files: BTreeMap<DatabaseLabel, PathBuf>) -> Result<Self, OpenDatabasesError> {
+        if !files.is_empty() {
+            rules::limit_memory();
+        }
         let different: BTreeSet<&PathBuf> = files.values().collect();
         let share = MAX_CONNECTIONS / different.len().max(1);
         let share = share.clamp(LEAST_CONNECTIONS, MOST_CONNECTIONS);

@@ -8,8 +8,10 @@ use rusqlite::limits::Limit;
 use rusqlite::{Connection, ffi};
 use tokio_util::sync::CancellationToken;
 
+use super::functions;
+
 /// Bytes of one value, or of one row in a table.
-const MAX_VALUE_BYTES: i32 = 16 * 1024 * 1024;
+pub(super) const MAX_VALUE_BYTES: i32 = 16 * 1024 * 1024;
 const MAX_SQL_BYTES: i32 = 1024 * 1024;
 /// With the size of a value, it bounds what one row of a result may hold.
 const MAX_COLUMNS: i32 = 256;
@@ -22,6 +24,9 @@ const STEPS: i32 = 100;
 /// Bytes that SQLite has allocated in this process. Beyond it no guest's
 /// statement goes on: a temporary table in memory has no other bound.
 const MAX_MEMORY: i64 = 512 * 1024 * 1024;
+/// Bytes beyond which SQLite gets none, whoever asks: some statements allocate
+/// much before they can be interrupted.
+const HARD_MEMORY_LIMIT: i64 = 1024 * 1024 * 1024;
 
 /// PRAGMAs that only read, or change nothing but this connection or what the
 /// guest has anyway: its own file's tables and header.
@@ -96,7 +101,17 @@ pub(super) fn apply(
         STEPS,
         Some(move || abandoned.is_cancelled() || memory_used() > MAX_MEMORY),
     )?;
+    functions::replace(connection)?;
     connection.authorizer(Some(authorize))
+}
+
+/// Keeps SQLite, and with it the process, within memory.
+pub(super) fn limit_memory() {
+    // SAFETY: it takes a number and sets one under SQLite's own mutex.
+    #[allow(unsafe_code, reason = "rusqlite has no wrapper for it")]
+    unsafe {
+        ffi::sqlite3_hard_heap_limit64(HARD_MEMORY_LIMIT);
+    }
 }
 
 fn memory_used() -> i64 {

@@ -42,14 +42,31 @@ mod bindings {
     });
 }
 
+#[allow(
+    missing_docs,
+    unreachable_pub,
+    clippy::pedantic,
+    reason = "generated from wit/, where the contract is documented"
+)]
+mod cron_bindings {
+    wasmtime::component::bindgen!({
+        path: "../wit/spin-cron.wit",
+        world: "spin-cron",
+        exports: { default: async },
+    });
+}
+
 use bindings::SpinSqsPre;
 use bindings::fermyon::spin_sqs::sqs_types::Error as GuestError;
 pub use bindings::fermyon::spin_sqs::sqs_types::{
     Message, MessageAction, MessageAttribute, MessageAttributeValue,
 };
+use cron_bindings::SpinCronPre;
+use cron_bindings::fermyon::spin_cron::cron_types::{Error as CronError, Metadata};
 
 const HTTP_EXPORT: &str = "wasi:http/incoming-handler";
 const QUEUE_EXPORT: &str = "handle-queue-message";
+const CRON_EXPORT: &str = "handle-cron-event";
 
 /// How an invocation ended.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -124,6 +141,7 @@ struct Loaded {
     grants: Arc<Grants>,
     http: Option<ProxyPre<Sandbox>>,
     queue: Option<SpinSqsPre<Sandbox>>,
+    cron: Option<SpinCronPre<Sandbox>>,
     meter: Meter,
 }
 
@@ -211,6 +229,12 @@ impl Invoker {
                 loaded.queue.is_some()
             })?;
         }
+        for schedule in &app.schedules {
+            let component = &schedule.component;
+            invoker.require(component, "a `[[trigger.cron]]`", CRON_EXPORT, |loaded| {
+                loaded.cron.is_some()
+            })?;
+        }
         Ok(invoker)
     }
 
@@ -224,10 +248,9 @@ impl Invoker {
         let Some(loaded) = self.components.get(id).filter(|loaded| !has(loaded)) else {
             return Ok(());
         };
-        let found = match (&loaded.http, &loaded.queue) {
-            (Some(_), _) => format!("`{HTTP_EXPORT}`"),
-            (None, Some(_)) => format!("`{QUEUE_EXPORT}`"),
-            (None, None) => "nothing that a trigger calls".to_owned(),
+        let found = match loaded.exports().next() {
+            Some(export) => format!("`{export}`"),
+            None => "nothing that a trigger calls".to_owned(),
         };
         Err(LoadError::Export {
             component: id.clone(),
@@ -239,14 +262,8 @@ impl Invoker {
 
     /// What each component exports for triggers.
     pub fn exports(&self) -> impl Iterator<Item = (&Component, Vec<&'static str>)> {
-        self.components.values().map(|loaded| {
-            let http = loaded.http.as_ref().map(|_| HTTP_EXPORT);
-            let queue = loaded.queue.as_ref().map(|_| QUEUE_EXPORT);
-            (
-                &loaded.grants.component,
-                http.into_iter().chain(queue).collect(),
-            )
-        })
+        let all = self.components.values();
+        all.map(|loaded| (&loaded.grants.component, loaded.exports().collect()))
     }
 
     /// The tasks that belong to requests under way.
@@ -304,6 +321,30 @@ impl Invoker {
                 .call_handle_queue_message(&mut *store, message)
                 .await?;
             Ok(answer.map_err(|GuestError::Other(reason)| shortened(reason)))
+        })
+        .await
+    }
+
+    /// Calls component `id` on its schedule; `timestamp` is when it was due, in
+    /// seconds since 1970. It must be done within `timeout`.
+    pub async fn cron_event(
+        self: &Arc<Self>,
+        id: &ComponentId,
+        timestamp: u64,
+        timeout: Duration,
+    ) -> Outcome<()> {
+        let Some(loaded) = self.components.get(id) else {
+            return unknown(id);
+        };
+        let Some(pre) = &loaded.cron else {
+            return Outcome::Trap(format!("component `{id}` does not export `{CRON_EXPORT}`"));
+        };
+        self.run(loaded, 0, Instant::now() + timeout, async |store| {
+            let handler = pre.instantiate_async(&mut *store).await?;
+            let answer = handler
+                .call_handle_cron_event(&mut *store, Metadata { timestamp })
+                .await?;
+            Ok(answer.map_err(|CronError::Other(reason)| shortened(reason)))
         })
         .await
     }
@@ -383,6 +424,14 @@ struct Shared<'a> {
 }
 
 impl Loaded {
+    /// What triggers may call.
+    fn exports(&self) -> impl Iterator<Item = &'static str> {
+        let http = self.http.as_ref().map(|_| HTTP_EXPORT);
+        let queue = self.queue.as_ref().map(|_| QUEUE_EXPORT);
+        let cron = self.cron.as_ref().map(|_| CRON_EXPORT);
+        [http, queue, cron].into_iter().flatten()
+    }
+
     fn new(
         engine: &Engine,
         linker: &Linker<Sandbox>,
@@ -405,6 +454,7 @@ impl Loaded {
         Ok(Self {
             http: exported(&pre, HTTP_EXPORT, ProxyPre::new),
             queue: exported(&pre, QUEUE_EXPORT, SpinSqsPre::new),
+            cron: exported(&pre, CRON_EXPORT, SpinCronPre::new),
             meter: Meter::new(metrics, &spec.id),
             grants: Arc::new(Grants {
                 dependencies: Dependencies::new(shared.stores.backends(&spec.stores)),

@@ -2,9 +2,10 @@
 
 use futures::future::BoxFuture;
 use tokio::task::JoinHandle;
+use tokio_postgres::error::SqlState;
 use tokio_postgres::{CancelToken, Client, Config, Error};
 use tokio_postgres_rustls::MakeRustlsConnect;
-use tokio_util::task::TaskTracker;
+use tokio_util::task::{AbortOnDropHandle, TaskTracker};
 
 /// What every connection is made with.
 #[derive(Clone)]
@@ -29,10 +30,14 @@ impl Connector {
 
     /// Connects anew and asks for an answer.
     pub(super) async fn probe(&self, config: &Config) -> Result<(), Error> {
-        let (client, driver) = self.open(config).await?;
-        let answer = client.simple_query("SELECT 1").await;
-        driver.abort();
-        answer.map(|_| ())
+        let (client, driver) = match self.open(config).await {
+            // It is there, and busy.
+            Err(error) if error.code() == Some(&SqlState::TOO_MANY_CONNECTIONS) => return Ok(()),
+            opened => opened?,
+        };
+        // Ended also when the probe is given up.
+        let _driver = AbortOnDropHandle::new(driver);
+        client.simple_query("SELECT 1").await.map(|_| ())
     }
 
     /// Asks the server to stop what the connection behind `token` runs.

@@ -87,6 +87,9 @@ async fn connect(
     servers: &Arc<PostgresServers>,
     address: String,
 ) -> Result<Session, PostgresError> {
+    if address.len() > refusal::MAX_ADDRESS_BYTES {
+        return Err(PostgresError::Address("it is too long".to_owned()));
+    }
     let address = Address::parse(address)?;
     for endpoint in &address.endpoints {
         let (host, port) = (&endpoint.host, Some(endpoint.port));

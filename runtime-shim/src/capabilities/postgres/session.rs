@@ -14,6 +14,10 @@ use super::pool::{Server, close};
 use super::{v4, values};
 use crate::databases::MAX_RESULT_BYTES;
 
+/// Statements that a connection keeps prepared, and bytes of one.
+const MAX_KEPT: usize = 64;
+const MAX_KEPT_TEXT: usize = 4096;
+
 /// A connection in a guest's hands.
 #[allow(unreachable_pub, reason = "the generated bindings export it again")]
 pub struct Session {
@@ -91,10 +95,10 @@ impl Session {
     /// replaced here, once, if nothing was done on it.
     async fn prepare(&mut self, text: &str, first: bool) -> Result<Statement, PostgresError> {
         let client = self.client.as_ref().ok_or(PostgresError::Lost)?;
-        let statement = match client.prepare_cached(text).await {
+        let statement = match prepare(client, text).await {
             Err(error) if first && error.is_closed() => {
                 let fresh = self.server.connect().await?;
-                self.client.insert(fresh).prepare_cached(text).await?
+                prepare(self.client.insert(fresh), text).await?
             }
             prepared => prepared?,
         };
@@ -170,8 +174,18 @@ async fn collect(
     Ok(v4::RowSet { columns, rows })
 }
 
+/// Prepared statements are kept, here and on the server, within bounds: a guest
+/// may have any number of long ones.
+async fn prepare(client: &Object, text: &str) -> Result<Statement, tokio_postgres::Error> {
+    if text.len() > MAX_KEPT_TEXT || client.statement_cache.size() >= MAX_KEPT {
+        client.prepare(text).await
+    } else {
+        client.prepare_cached(text).await
+    }
+}
+
 fn bytes_of(row: &Row) -> usize {
-    row.raw_size_bytes() + row.len() * size_of::<v4::DbValue>()
+    size_of::<v4::Row>() + row.raw_size_bytes() + row.len() * size_of::<v4::DbValue>()
 }
 
 impl Drop for Session {
