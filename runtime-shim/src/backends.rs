@@ -3,7 +3,9 @@
 //! once, `/readyz` names it, and queues whose components need it are not
 //! received from. Knows no protocol: each client brings its own probe.
 
+use std::collections::HashMap;
 use std::future::Future;
+use std::hash::Hash;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
 use std::time::{Duration, Instant};
@@ -130,8 +132,7 @@ impl Backend {
         self.established.store(true, Ordering::Release);
     }
 
-    /// Whether its absence holds anybody up.
-    pub fn is_established(&self) -> bool {
+    fn is_established(&self) -> bool {
         self.established.load(Ordering::Acquire)
     }
 
@@ -282,6 +283,26 @@ impl Backends {
         backend.forgotten.cancel();
         let mut all = self.all.lock().unwrap_or_else(PoisonError::into_inner);
         all.retain(|known| !Arc::ptr_eq(known, backend));
+    }
+
+    /// Removes from `known` an entry that nobody else holds, one that never
+    /// answered if there is such, and forgets its backend. Tells whether there
+    /// was one.
+    pub fn make_room<K: Clone + Eq + Hash, V>(
+        &self,
+        known: &mut HashMap<K, Arc<V>>,
+        backend: impl Fn(&V) -> &Arc<Backend>,
+    ) -> bool {
+        let unused = known
+            .iter()
+            .filter(|(_, value)| Arc::strong_count(value) == 1)
+            .min_by_key(|(_, value)| backend(value).is_established())
+            .map(|(key, _)| key.clone());
+        let Some(removed) = unused.and_then(|key| known.remove(&key)) else {
+            return false;
+        };
+        self.forget(backend(&removed));
+        true
     }
 
     /// Probes every established backend now, all at once.

@@ -204,18 +204,12 @@ impl MqttSessions {
         if let Some(known) = brokers.get(broker) {
             return Ok(Arc::clone(known));
         }
-        if brokers.len() >= MAX_BROKERS {
-            // One that nobody uses makes room; what never answered goes first.
-            let unused = brokers
-                .iter()
-                .filter(|(_, known)| Arc::strong_count(known) == 1);
-            let unused = unused
-                .min_by_key(|(_, known)| known.backend.is_established())
-                .map(|(broker, _)| broker.clone());
-            let unused = unused.ok_or(SessionError::TooManyBrokers)?;
-            if let Some(known) = brokers.remove(&unused) {
-                self.backends.forget(&known.backend);
-            }
+        if brokers.len() >= MAX_BROKERS
+            && !self
+                .backends
+                .make_room(&mut brokers, |known: &Known| &known.backend)
+        {
+            return Err(SessionError::TooManyBrokers);
         }
         let probed = broker.clone();
         let backend = self.backends.watch(broker.name(), move || {

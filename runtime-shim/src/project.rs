@@ -1,6 +1,7 @@
 //! From the command line to an application: finds the manifest, the runtime
 //! configuration, the variables and the state folder.
 
+use std::borrow::Borrow;
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
@@ -171,18 +172,12 @@ impl Project {
                 if configs.contains_key(label) {
                     continue;
                 }
-                let config = match defined.as_mut().map(|defined| defined.remove(label)) {
-                    Some(Some(config)) => config,
-                    // Spin: `default` is always defined.
-                    Some(None) if label.as_str() != "default" => {
-                        return Err(OpenStoresError::Undefined {
-                            component: component.id.to_string(),
-                            label: label.clone(),
-                        }
-                        .into());
-                    }
-                    Some(None) | None => StoreConfig::Sqlite(embedded_path(&self.state_dir, label)),
-                };
+                let embedded = || StoreConfig::Sqlite(embedded_path(&self.state_dir, label));
+                let config = behind(label, &mut defined, embedded);
+                let config = config.ok_or_else(|| OpenStoresError::Undefined {
+                    component: component.id.to_string(),
+                    label: label.clone(),
+                })?;
                 configs.insert(label.clone(), config);
             }
         }
@@ -191,25 +186,22 @@ impl Project {
 
     /// Opens the SQLite databases that the components of `app` are granted.
     pub fn open_databases(&self, app: &App) -> Result<Databases, ProjectError> {
-        let defined = match &self.runtime_config {
+        let mut defined = match &self.runtime_config {
             Some(config) => Some(config.sqlite_files()?),
             None => None,
         };
         let mut files: BTreeMap<DatabaseLabel, PathBuf> = BTreeMap::new();
         for component in app.components.values() {
             for label in &component.databases {
-                let path = match defined.as_ref().map(|defined| defined.get(label)) {
-                    Some(Some(path)) => path.clone(),
-                    // Spin: `default` is always defined.
-                    Some(None) if label.as_str() != "default" => {
-                        return Err(OpenDatabasesError::Undefined {
-                            component: component.id.to_string(),
-                            label: label.clone(),
-                        }
-                        .into());
-                    }
-                    Some(None) | None => databases::embedded_path(&self.state_dir, label),
-                };
+                if files.contains_key(label) {
+                    continue;
+                }
+                let embedded = || databases::embedded_path(&self.state_dir, label);
+                let path = behind(label, &mut defined, embedded);
+                let path = path.ok_or_else(|| OpenDatabasesError::Undefined {
+                    component: component.id.to_string(),
+                    label: label.clone(),
+                })?;
                 files.insert(label.clone(), path);
             }
         }
@@ -225,6 +217,19 @@ impl Project {
     pub fn queue_dir(&self) -> PathBuf {
         self.state_dir.join("queue")
     }
+}
+
+/// What stands behind a label: what the runtime configuration defines, or the
+/// embedded file without a configuration. Spin: `default` is always defined.
+fn behind<L: Ord + Borrow<str>, C>(
+    label: &L,
+    defined: &mut Option<BTreeMap<L, C>>,
+    embedded: impl FnOnce() -> C,
+) -> Option<C> {
+    let label: &str = label.borrow();
+    let configured = defined.is_some();
+    let found = defined.as_mut().and_then(|defined| defined.remove(label));
+    found.or_else(|| (!configured || label == "default").then(embedded))
 }
 
 const MEMORY_SETTING: &str = "SPIN_MAX_INSTANCE_MEMORY";

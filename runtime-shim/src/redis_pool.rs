@@ -79,8 +79,9 @@ impl RedisPools {
         if let Some(pool) = pools.get(address) {
             return Ok(Arc::clone(pool));
         }
-        if pools.len() >= MAX_ADDRESSES {
-            self.forget_one(&mut pools)?;
+        if pools.len() >= MAX_ADDRESSES && !self.backends.make_room(&mut pools, RedisPool::backend)
+        {
+            return Err(PoolsError::TooManyAddresses);
         }
         let server = RedisServer::parse(address)?;
         let pool = Arc::new(RedisPool::new(server, &self.backends)?);
@@ -90,21 +91,6 @@ impl RedisPools {
             AbortOnDropHandle::new(tokio::spawn(sweep(pools)))
         });
         Ok(pool)
-    }
-
-    /// One that nobody uses makes room; what never answered goes first.
-    fn forget_one(&self, pools: &mut HashMap<String, Arc<RedisPool>>) -> Result<(), PoolsError> {
-        let unused = pools
-            .iter()
-            .filter(|(_, pool)| Arc::strong_count(pool) == 1);
-        let unused = unused
-            .min_by_key(|(_, pool)| pool.backend.is_established())
-            .map(|(address, _)| address.clone());
-        let unused = unused.ok_or(PoolsError::TooManyAddresses)?;
-        if let Some(pool) = pools.remove(&unused) {
-            self.backends.forget(&pool.backend);
-        }
-        Ok(())
     }
 }
 
@@ -233,19 +219,14 @@ impl Lease {
             .backend
             .call(ANSWER, means_down, connection.run(command))
             .await;
-        let in_step = match &answer {
-            Ok(_) => true,
-            Err(CallError::Failed(error)) => !error.is_unrecoverable_error(),
-            Err(CallError::TimedOut { .. }) => false,
-            Err(CallError::Down(_)) => {
-                // Nothing was sent.
-                self.state = before;
-                return answer;
-            }
+        let after = if marks { State::Marked } else { before };
+        self.state = match &answer {
+            Ok(_) => after,
+            Err(CallError::Failed(error)) if !error.is_unrecoverable_error() => after,
+            // Nothing was sent.
+            Err(CallError::Down(_)) => before,
+            Err(_) => State::Broken,
         };
-        if in_step {
-            self.state = if marks { State::Marked } else { before };
-        }
         answer
     }
 

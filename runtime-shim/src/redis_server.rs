@@ -10,8 +10,8 @@ use std::time::Duration;
 
 use redis::aio::{AsyncStream, MultiplexedConnection};
 use redis::{
-    AsyncConnectionConfig, Client, Cmd, ConnectionAddr, ErrorKind, RedisError, ServerErrorKind,
-    Value,
+    AsyncConnectionConfig, Cmd, ConnectionAddr, ConnectionInfo, ErrorKind, IntoConnectionInfo,
+    RedisError, ServerErrorKind, Value,
 };
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::{TcpStream, UnixStream};
@@ -35,7 +35,7 @@ pub struct RedisAddressError(String);
 /// One server.
 #[derive(Clone)]
 pub struct RedisServer {
-    client: Client,
+    info: ConnectionInfo,
     name: String,
     url: String,
 }
@@ -50,14 +50,13 @@ impl RedisServer {
     /// The server at `url`: `redis://`, `rediss://` (TLS) or `redis+unix://`.
     pub fn parse(url: &str) -> Result<Self, RedisAddressError> {
         let fail = |error: RedisError| RedisAddressError(error.to_string());
-        let client = Client::open(url).map_err(fail)?;
-        let info = client.get_connection_info();
+        let info = url.into_connection_info().map_err(fail)?;
         let name = match info.redis_settings().db() {
             0 => format!("redis {}", info.addr()),
             db => format!("redis {}/{db}", info.addr()),
         };
         let url = url.to_owned();
-        Ok(Self { client, name, url })
+        Ok(Self { info, name, url })
     }
 
     /// What it is called in messages: without user and password.
@@ -67,7 +66,7 @@ impl RedisServer {
 
     /// A new connection. Callers put a limit on each command.
     pub async fn connect(&self) -> Result<OwnConnection, RedisError> {
-        let info = self.client.get_connection_info();
+        let info = &self.info;
         let config = AsyncConnectionConfig::new().set_response_timeout(None);
         let connect = async {
             let stream = Bounded {

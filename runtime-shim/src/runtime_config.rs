@@ -168,11 +168,7 @@ impl RuntimeConfig {
                 label: label.clone(),
                 reason,
             };
-            let backend = table
-                .clone()
-                .try_into()
-                .map_err(|error: toml::de::Error| fail(without_value(&error)))?;
-            let store = self.key_value_store(backend, variables);
+            let store = section(table).and_then(|backend| self.key_value_store(backend, variables));
             stores.insert(label.clone(), store.map_err(fail)?);
         }
         Ok(stores)
@@ -230,20 +226,15 @@ impl RuntimeConfig {
     pub fn sqlite_files(&self) -> Result<BTreeMap<DatabaseLabel, PathBuf>, RuntimeConfigError> {
         let mut files = BTreeMap::new();
         for (label, table) in &self.sqlite_databases {
-            let backend = table
-                .clone()
-                .try_into()
-                .map_err(|error: toml::de::Error| error.message().to_owned());
-            let path = match backend {
-                Ok(SqliteBackend::Spin { path: Some(path) }) => Ok(path),
-                Ok(SqliteBackend::Spin { path: None }) => Err(
-                    "`path` is missing: a database in memory would forget everything".to_owned(),
-                ),
-                Ok(SqliteBackend::LibSql(_)) => {
+            let path = section(table).and_then(|backend| match backend {
+                SqliteBackend::Spin { path } => {
+                    let missing = "`path` is missing: a database in memory would forget everything";
+                    path.ok_or_else(|| missing.to_owned())
+                }
+                SqliteBackend::LibSql(_) => {
                     Err("`libsql` is not supported by this version of gristmill".to_owned())
                 }
-                Err(reason) => Err(reason),
-            };
+            });
             let path = path.map_err(|reason| RuntimeConfigError::Database {
                 label: label.clone(),
                 reason,
@@ -264,11 +255,7 @@ impl RuntimeConfig {
                 number: index + 1,
                 reason,
             };
-            let config = table
-                .clone()
-                .try_into()
-                .map_err(|error: toml::de::Error| fail(without_value(&error)))?;
-            providers.push(match config {
+            providers.push(match section(table).map_err(fail)? {
                 ProviderConfig::Static { values } => Provider::Static(values),
                 ProviderConfig::Env {
                     prefix,
@@ -291,6 +278,12 @@ impl RuntimeConfig {
         }
         Ok(providers)
     }
+}
+
+/// A section as `T`, or what is wrong with it.
+fn section<T: for<'de> Deserialize<'de>>(table: &toml::Table) -> Result<T, String> {
+    let section = table.clone().try_into();
+    section.map_err(|error: toml::de::Error| without_value(&error))
 }
 
 /// The error's own text would show the line, which may hold a password or a token.
@@ -357,6 +350,10 @@ mod tests {
             (
                 "[sqlite_database.a]\ntype = \"spin\"\n",
                 "[sqlite_database.a]`: `path` is missing",
+            ),
+            (
+                "[sqlite_database.a]\ntype = \"spin\"\npath = [\"hunter2\"]\n",
+                "[sqlite_database.a]`: a value is wrong, expected",
             ),
             ("[keyvalue.a]\n", "line 1: unknown field `keyvalue`"),
             (

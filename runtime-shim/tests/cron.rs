@@ -6,15 +6,12 @@ mod support;
 
 use std::time::{SystemTime, UNIX_EPOCH};
 
-use support::{App, get, gristmill, output, wait_for, wasm};
+use support::{App, get, gristmill, output, wait_for, wasm, with_probe};
 
 fn manifest(expression: &str) -> String {
-    let (tick, probe) = (wasm("guest_tick"), wasm("guest_probe"));
-    format!(
+    let tick = wasm("guest_tick");
+    let rest = format!(
         r#"
-        spin_manifest_version = 2
-        [application]
-        name = "cron"
         [variables]
         behaviour = {{ default = "note" }}
         [[trigger.cron]]
@@ -26,14 +23,9 @@ fn manifest(expression: &str) -> String {
         source = {tick}
         key_value_stores = ["results"]
         variables = {{ behaviour = "{{{{ behaviour }}}}" }}
-        [[trigger.http]]
-        route = "/probe/..."
-        component = "probe"
-        [component.probe]
-        source = {probe}
-        key_value_stores = ["results"]
         "#
-    )
+    );
+    with_probe("cron", &rest)
 }
 
 fn start(behaviour: &str) -> App {

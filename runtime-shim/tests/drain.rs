@@ -7,32 +7,10 @@ use std::net::TcpListener;
 use std::process::{Child, Stdio};
 use std::time::{Duration, Instant};
 
-use support::{App, get, gristmill, wait_for, wasm};
+use support::{App, get, gristmill, wait_for, with_probe, worker};
 
 fn manifest() -> String {
-    let worker = wasm("guest_worker");
-    let probe = wasm("guest_probe");
-    format!(
-        r#"
-        spin_manifest_version = 2
-        [application]
-        name = "drain"
-        [[trigger.sqs]]
-        component = "worker"
-        queue_url = "http://127.0.0.1:9324/000000000000/jobs"
-        [application.trigger.sqs.worker]
-        max_concurrency = 16
-        [component.worker]
-        source = {worker}
-        key_value_stores = ["results"]
-        [[trigger.http]]
-        route = "/probe/..."
-        component = "probe"
-        [component.probe]
-        source = {probe}
-        key_value_stores = ["results"]
-        "#
-    )
+    with_probe("drain", &worker("", "max_concurrency = 16"))
 }
 
 struct KillOnDrop(Child);

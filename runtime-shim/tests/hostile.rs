@@ -7,35 +7,15 @@ use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
 use serde_json::json;
-use support::{App, get, wait_for, wasm};
+use support::{App, get, wait_for, with_probe, worker};
 
 /// `timeout_secs` and the rest of the worker's options are given.
 fn manifest(options: &str) -> String {
-    let worker = wasm("guest_worker");
-    let probe = wasm("guest_probe");
-    format!(
-        r#"
-        spin_manifest_version = 2
-        [application]
-        name = "hostile"
-        [application.trigger.sqs.worker]
-        {options}
-        [[trigger.sqs]]
-        component = "worker"
-        queue_url = "http://127.0.0.1:9324/000000000000/jobs"
+    let trigger = r#"
         system_attributes = ["ApproximateReceiveCount"]
         message_attributes = ["trace.*", "blob"]
-        [component.worker]
-        source = {worker}
-        key_value_stores = ["results"]
-        [[trigger.http]]
-        route = "/probe/..."
-        component = "probe"
-        [component.probe]
-        source = {probe}
-        key_value_stores = ["results"]
-        "#
-    )
+    "#;
+    with_probe("hostile", &worker(trigger, options))
 }
 
 fn stored(app: &App, key: &str) -> Option<String> {

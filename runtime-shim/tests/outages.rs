@@ -14,7 +14,7 @@ use std::time::{Duration, Instant};
 use serde_json::json;
 use support::servers::{DynamoLocal, Kind, QueueServer, Redis, Server};
 use support::tables::create_table;
-use support::{App, agent, get, wait_for, wasm};
+use support::{App, agent, get, wait_for, with_probe, worker};
 
 /// A frozen server is noticed when a call and a probe have gone unanswered.
 const NOTICED_FROZEN: Duration = Duration::from_secs(9);
@@ -26,28 +26,7 @@ const RECOVERED: Duration = Duration::from_secs(6);
 const MEANWHILE: usize = 300;
 
 fn manifest() -> String {
-    let (worker, probe) = (wasm("guest_worker"), wasm("guest_probe"));
-    format!(
-        r#"
-        spin_manifest_version = 2
-        [application]
-        name = "outages"
-        [[trigger.sqs]]
-        component = "worker"
-        queue_url = "http://127.0.0.1:9324/000000000000/jobs"
-        [application.trigger.sqs.worker]
-        max_concurrency = 16
-        [component.worker]
-        source = {worker}
-        key_value_stores = ["results"]
-        [[trigger.http]]
-        route = "/probe/..."
-        component = "probe"
-        [component.probe]
-        source = {probe}
-        key_value_stores = ["results"]
-        "#
-    )
+    with_probe("outages", &worker("", "max_concurrency = 16"))
 }
 
 fn start(store: &str, env: &[(&str, &str)]) -> App {

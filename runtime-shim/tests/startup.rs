@@ -113,8 +113,12 @@ fn mistakes_are_named_before_anything_is_served() {
             "route `/` leads to component `a` and to component `a`",
         ),
         (
+            http(probe, "[[trigger.ftp]]\ncomponent = \"a\"\n"),
+            "`[[trigger.ftp]]` is not supported",
+        ),
+        (
             http(probe, "[[trigger.cron]]\ncomponent = \"a\"\n"),
-            "`[[trigger.cron]]` is not supported",
+            "`[[trigger.cron]]` number 1 is malformed: missing field `cron_expression`",
         ),
     ] {
         let files: &[(&str, &[u8])] = &[

@@ -113,7 +113,7 @@ pub struct Grants {
     /// Its SQLite databases.
     pub databases: Databases,
     /// The servers without which it cannot work.
-    pub dependencies: Dependencies,
+    pub dependencies: Arc<Dependencies>,
 }
 
 /// The host's side of one sandbox: made for one invocation, gone with it.

@@ -14,11 +14,10 @@ use super::bindings::fermyon::spin::redis::{
 use super::{Grants, refusal};
 use crate::backends::CallError;
 use crate::redis_pool::{Lease, LendError, PoolsError, RedisPool, RedisPools};
+use crate::stores::MAX_RESULT_BYTES;
 
 /// Connections that one sandbox may hold open.
 const MAX_OPEN_CONNECTIONS: usize = 16;
-/// Bytes of one answer that a guest is given. Spin: `MAX_HOST_BUFFERED_BYTES`.
-const MAX_ANSWER: usize = 128 << 20;
 
 /// Commands that set nothing on the connection they are sent on. After any
 /// other one, `MULTI`, `SELECT` or an unknown one, nobody else gets it.
@@ -81,7 +80,7 @@ enum CommandError {
     #[error("the connection was lost, and with it what earlier commands had set on it")]
     StateLost,
     // Spin's words, which its conformance tests look for.
-    #[error("query result exceeds limit of {MAX_ANSWER} bytes")]
+    #[error("query result exceeds limit of {MAX_RESULT_BYTES} bytes")]
     TooLarge,
     #[error(transparent)]
     Unexpected(#[from] ParsingError),
@@ -113,7 +112,7 @@ impl Connection {
         self.marked |= marks;
         let answer = lease.run(command, marks).await?;
         // It is in memory by now; the guest is spared.
-        if size(&answer) > MAX_ANSWER {
+        if size(&answer) > MAX_RESULT_BYTES {
             return Err(CommandError::TooLarge);
         }
         Ok(answer)

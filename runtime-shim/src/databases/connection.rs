@@ -9,7 +9,8 @@ use tokio::runtime::Handle;
 use tokio::sync::OwnedSemaphorePermit;
 use tokio_util::sync::CancellationToken;
 
-use super::{Database, DatabaseError, MAX_RESULT_BYTES};
+use super::{Database, DatabaseError};
+use crate::stores::MAX_RESULT_BYTES;
 
 /// What a statement gave.
 pub struct Rows {

@@ -15,9 +15,8 @@ pub use connection::{Connection, Rows};
 pub use database::Database;
 
 use crate::names::DatabaseLabel;
+use crate::stores::MAX_RESULT_BYTES;
 
-/// Bytes of rows handed to a guest at once. Spin: `MAX_HOST_BUFFERED_BYTES`.
-pub const MAX_RESULT_BYTES: usize = 128 * 1024 * 1024;
 /// Connections over all databases. A statement occupies a thread, so that this
 /// bounds the threads as well.
 const MAX_CONNECTIONS: usize = 256;

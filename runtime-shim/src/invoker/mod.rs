@@ -282,9 +282,11 @@ impl Invoker {
     }
 
     /// The servers that component `id` needs for its work.
-    pub fn dependencies(&self, id: &ComponentId) -> Option<&Dependencies> {
-        let loaded = self.components.get(id)?;
-        Some(&loaded.grants.dependencies)
+    pub fn dependencies(&self, id: &ComponentId) -> Arc<Dependencies> {
+        let loaded = self.components.get(id);
+        loaded
+            .map(|loaded| Arc::clone(&loaded.grants.dependencies))
+            .unwrap_or_default()
     }
 
     /// Bytes of linear memory for one sandbox.
@@ -457,7 +459,7 @@ impl Loaded {
             cron: exported(&pre, CRON_EXPORT, SpinCronPre::new),
             meter: Meter::new(metrics, &spec.id),
             grants: Arc::new(Grants {
-                dependencies: Dependencies::new(shared.stores.backends(&spec.stores)),
+                dependencies: Arc::new(Dependencies::new(shared.stores.backends(&spec.stores))),
                 stores: shared.stores.granted(&spec.stores),
                 databases: shared.databases.granted(&spec.databases),
                 component: spec,

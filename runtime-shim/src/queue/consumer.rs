@@ -68,6 +68,7 @@ pub struct Consumer {
     trigger: QueueTrigger,
     source: Arc<QueueSource>,
     invoker: Arc<Invoker>,
+    dependencies: Arc<Dependencies>,
     health: Arc<QueueHealth>,
     visibility: Duration,
     timeout: Duration,
@@ -109,6 +110,7 @@ impl Consumer {
         };
         Self {
             health: Arc::new(QueueHealth::new(source.name())),
+            dependencies: invoker.dependencies(&trigger.component),
             counters: Counters {
                 received: metrics.received.get_or_create_owned(&labels),
                 receive_errors: metrics.receive_errors.get_or_create_owned(&labels),
@@ -227,25 +229,11 @@ impl Running {
     /// Waits until the servers that the component needs answer; tells whether
     /// they do, or the host stops first.
     async fn dependencies_up(&self) -> bool {
-        let Consumer {
-            trigger, invoker, ..
-        } = &self.consumer;
-        let Some(dependencies) = invoker.dependencies(&trigger.component) else {
-            return true;
-        };
         tokio::select! {
             biased;
-            () = dependencies.up() => true,
+            () = self.consumer.dependencies.up() => true,
             () = self.stop.cancelled() => false,
         }
-    }
-
-    fn dependencies_are_up(&self) -> bool {
-        let dependencies = self
-            .consumer
-            .invoker
-            .dependencies(&self.consumer.trigger.component);
-        dependencies.is_none_or(Dependencies::are_up)
     }
 
     /// As long as a server that the component needs is down, messages wait in
@@ -277,7 +265,7 @@ impl Running {
             let Some(permits) = self.take_permits().await else {
                 return Ok(Polled::None);
             };
-            if self.dependencies_are_up() {
+            if self.consumer.dependencies.are_up() {
                 break permits;
             }
         };

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::limits::MAX_RESULT_BYTES;
-use crate::backends::{TooManyBackends, Unavailable};
+use crate::backends::{CallError, TooManyBackends, Unavailable};
 use crate::names::StoreLabel;
 
 /// What can go wrong between the host and a store.
@@ -79,6 +79,18 @@ pub enum StoreError {
 }
 
 impl StoreError {
+    /// What a call to a server's failure means; `failed` explains its answer.
+    pub(super) fn of_call<E: std::error::Error>(
+        error: CallError<E>,
+        failed: impl FnOnce(E) -> Self,
+    ) -> Self {
+        match error {
+            CallError::Down(unavailable) => Self::Down(unavailable),
+            CallError::TimedOut { backend, limit } => Self::TimedOut { backend, limit },
+            CallError::Failed(error) => failed(error),
+        }
+    }
+
     pub(super) fn too_large() -> Self {
         Self::TooLarge {
             limit: MAX_RESULT_BYTES,

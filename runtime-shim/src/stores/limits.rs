@@ -3,7 +3,7 @@
 use super::StoreError;
 
 /// Bytes handed to a guest at once. Spin: `MAX_HOST_BUFFERED_BYTES`.
-pub(super) const MAX_RESULT_BYTES: usize = 128 * 1024 * 1024;
+pub const MAX_RESULT_BYTES: usize = 128 * 1024 * 1024;
 /// Bytes of a key that a component writes.
 const MAX_KEY_BYTES: usize = 64 * 1024;
 /// Results of many keys that one backend hands over at once.

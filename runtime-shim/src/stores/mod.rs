@@ -17,8 +17,8 @@ use sha2::{Digest, Sha256};
 
 pub use dynamo::{DynamoConfig, DynamoStore};
 pub use errors::{OpenStoresError, StoreError};
-pub use limits::{DEFAULT_MAX_VALUE, Limits, MAX_MAX_VALUE};
-use limits::{MAX_RESULT_BYTES, SCANS, WAITING_KIB, kib};
+pub use limits::{DEFAULT_MAX_VALUE, Limits, MAX_MAX_VALUE, MAX_RESULT_BYTES};
+use limits::{SCANS, WAITING_KIB, kib};
 pub use redis::RedisStore;
 pub use sqlite::{SqliteDatabase, SqliteStore};
 
@@ -246,27 +246,25 @@ impl Stores {
                 }
                 StoreConfig::Redis(server) => {
                     // Labels on one database share its connection.
-                    let known = servers.iter().find(|(known, _)| *known == server);
-                    if let Some((_, store)) = known {
-                        Store::Redis(RedisStore::clone(store))
-                    } else {
-                        let store = RedisStore::new(server.clone(), backends, limits);
-                        let store = store.map_err(too_many)?;
-                        servers.push((server, store.clone()));
-                        Store::Redis(store)
-                    }
+                    Store::Redis(match opened(&servers, &server) {
+                        Some(store) => store,
+                        None => {
+                            let store = RedisStore::new(server.clone(), backends, limits);
+                            let store = store.map_err(too_many)?;
+                            servers.push((server, store.clone()));
+                            store
+                        }
+                    })
                 }
-                StoreConfig::Dynamo(config) => {
-                    let known = tables.iter().find(|(known, _)| *known == config);
-                    if let Some((_, store)) = known {
-                        Store::Dynamo(DynamoStore::clone(store))
-                    } else {
+                StoreConfig::Dynamo(config) => Store::Dynamo(match opened(&tables, &config) {
+                    Some(store) => store,
+                    None => {
                         let store = DynamoStore::new(&config, aws, backends, limits).await;
                         let store = store.map_err(too_many)?;
                         tables.push((config, store.clone()));
-                        Store::Dynamo(store)
+                        store
                     }
-                }
+                }),
             };
             by_label.insert(label, store);
         }
@@ -311,6 +309,12 @@ impl Stores {
         }
         failing
     }
+}
+
+/// The store that was opened for the same configuration before.
+fn opened<C: PartialEq, S: Clone>(open: &[(C, S)], config: &C) -> Option<S> {
+    let same = open.iter().find(|(known, _)| known == config);
+    same.map(|(_, store)| store.clone())
 }
 
 /// The SQLite files that are open.

@@ -14,7 +14,7 @@ use super::{
     Fingerprint, Found, Limits, MAX_RESULT_BYTES, SCANS, StoreError, WAITING_KIB, idempotent,
     in_order, kib,
 };
-use crate::backends::{Backend, Backends, CallError, TooManyBackends};
+use crate::backends::{Backend, Backends, TooManyBackends};
 use crate::redis_server::{OwnConnection, RedisServer, is_read_only, means_down};
 
 /// One command on one key.
@@ -162,7 +162,7 @@ impl RedisStore {
             answer
         };
         let answer = self.backend.call(limit, means_down, call).await;
-        answer.map_err(StoreError::from)
+        answer.map_err(|error| StoreError::of_call(error, |failed| explain(&failed)))
     }
 
     /// Runs `command`, which may run any number of times, until it is answered.
@@ -356,13 +356,10 @@ enum Refused {
     Overflow,
 }
 
-impl From<CallError<RedisError>> for StoreError {
-    fn from(error: CallError<RedisError>) -> Self {
-        match error {
-            CallError::Down(unavailable) => Self::Down(unavailable),
-            CallError::TimedOut { backend, limit } => Self::TimedOut { backend, limit },
-            CallError::Failed(error) if means_down(&error) => Self::Broken(error.to_string()),
-            CallError::Failed(error) => Self::Database(error.to_string()),
-        }
+fn explain(error: &RedisError) -> StoreError {
+    if means_down(error) {
+        StoreError::Broken(error.to_string())
+    } else {
+        StoreError::Database(error.to_string())
     }
 }

@@ -49,6 +49,45 @@ pub fn wasm_file(name: &str) -> PathBuf {
     path
 }
 
+/// A manifest with the probe under `/probe/`, which reads what the other
+/// components of `rest` leave in the store `results`.
+pub fn with_probe(name: &str, rest: &str) -> String {
+    let probe = wasm("guest_probe");
+    format!(
+        r#"
+        spin_manifest_version = 2
+        [application]
+        name = "{name}"
+        [[trigger.http]]
+        route = "/probe/..."
+        component = "probe"
+        [component.probe]
+        source = {probe}
+        key_value_stores = ["results"]
+        {rest}
+        "#
+    )
+}
+
+/// The worker on the embedded queue `jobs`, with further keys of its trigger and
+/// with options.
+pub fn worker(trigger: &str, options: &str) -> String {
+    let worker = wasm("guest_worker");
+    format!(
+        r#"
+        [[trigger.sqs]]
+        component = "worker"
+        queue_url = "http://127.0.0.1:9324/000000000000/jobs"
+        {trigger}
+        [application.trigger.sqs.worker]
+        {options}
+        [component.worker]
+        source = {worker}
+        key_value_stores = ["results"]
+        "#
+    )
+}
+
 /// The repository's own manifest; its components are where the test build put them.
 pub fn own_manifest() -> String {
     let manifest = std::fs::read_to_string(root().join("spin.toml")).unwrap();

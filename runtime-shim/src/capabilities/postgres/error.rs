@@ -7,7 +7,7 @@ use tokio_postgres::error::DbError;
 
 use super::v4;
 use crate::backends::Unavailable;
-use crate::databases::MAX_RESULT_BYTES;
+use crate::stores::MAX_RESULT_BYTES;
 
 /// Why there is no connection, or no answer.
 #[derive(Debug, thiserror::Error)]

@@ -12,7 +12,7 @@ use tokio_postgres::{Row, Statement};
 use super::error::PostgresError;
 use super::pool::{Server, close};
 use super::{v4, values};
-use crate::databases::MAX_RESULT_BYTES;
+use crate::stores::MAX_RESULT_BYTES;
 
 /// Statements that a connection keeps prepared, and bytes of one.
 const MAX_KEPT: usize = 64;

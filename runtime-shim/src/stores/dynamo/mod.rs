@@ -156,14 +156,7 @@ impl DynamoStore {
     where
         E: ProvideErrorMetadata + std::error::Error + 'static,
     {
-        let error = match error {
-            CallError::Down(unavailable) => return StoreError::Down(unavailable),
-            CallError::TimedOut { backend, limit } => {
-                return StoreError::TimedOut { backend, limit };
-            }
-            CallError::Failed(error) => error,
-        };
-        match &error {
+        StoreError::of_call(error, |error| match &error {
             SdkError::TimeoutError(_) => StoreError::TimedOut {
                 backend: self.backend.name().into(),
                 limit: PROBE_LIMIT,
@@ -171,7 +164,7 @@ impl DynamoStore {
             error if is_refused_for_now(error) => StoreError::Throttled,
             error if means_down(error) => StoreError::Broken(explain(error)),
             error => StoreError::Database(explain(error)),
-        }
+        })
     }
 
     /// The value of `key`.
