@@ -11,7 +11,6 @@
 )]
 
 mod message;
-mod queue;
 mod routes;
 mod worker;
 
@@ -27,11 +26,13 @@ mod host;
 mod component {
     use std::time::SystemTime;
 
+    use queue::{Queue, SendFailure};
     use reply::{Check, Reply};
+    use request::Body;
     use spin_sdk::http::IncomingRequest;
     use spin_sdk::http_component;
 
-    use crate::host::{self, Body};
+    use crate::host;
     use crate::message::{MAX_BYTES, Message};
     use crate::routes::{Route, found, route, submitted, too_large};
     use crate::worker::{SENT_TIMESTAMP, process};
@@ -54,21 +55,39 @@ mod component {
             Route::Read { message_id } => found(&message_id, host::load(&message_id)),
             Route::Ready => reply::ready(&[
                 Check::of("messages", host::ping_store()),
-                Check::of("queue", host::ping_queue().await),
+                Check::of("queue", ping_queue().await),
             ]),
         }
     }
 
     async fn submit(request: IncomingRequest) -> Reply {
-        let body = match host::read_body(request, MAX_BYTES).await {
+        let body = match request::read_body(request, MAX_BYTES).await {
             Body::Whole(body) => body,
             Body::TooLarge => return too_large(),
             Body::Broken => return Reply::problem(400, "the body ended early"),
         };
         match Message::parse(&body) {
-            Ok(message) => submitted(host::send(message.text()).await),
+            Ok(message) => submitted(send(message.text()).await),
             Err(not_json) => Reply::problem(400, &not_json.to_string()),
         }
+    }
+
+    async fn send(body: &str) -> Result<String, SendFailure> {
+        let sent = match queue() {
+            Ok(queue) => queue.send(body).await,
+            Err(reason) => Err(SendFailure::Unavailable(reason)),
+        };
+        sent.inspect_err(|failure| match failure {
+            SendFailure::Refused(reason) | SendFailure::Unavailable(reason) => host::log(reason),
+        })
+    }
+
+    async fn ping_queue() -> Result<(), String> {
+        queue()?.ping().await
+    }
+
+    fn queue() -> Result<Queue, String> {
+        Queue::from_variables("messages_queue_url")
     }
 
     struct Worker;

@@ -1,11 +1,11 @@
 //! What a request asks of the message service, by method and path, and what it
 //! gets once the queue or the store has answered.
 
+use queue::SendFailure;
 use reply::{Reply, allow};
 use serde::Serialize;
 
 use crate::message::MAX_BYTES;
-use crate::queue::SendFailure;
 
 /// What has to be done for a request.
 #[derive(Debug, PartialEq, Eq)]

@@ -7,6 +7,8 @@ mod method;
 pub use health::{Check, alive, ready};
 pub use method::allow;
 
+use std::time::SystemTime;
+
 use serde::Serialize;
 
 /// An answer to an HTTP request.
@@ -73,6 +75,12 @@ impl Reply {
         }
     }
 
+    /// Something that the service needs does not answer: 503, and when to try
+    /// again. `detail` says what, without addresses or reasons.
+    pub fn unavailable(detail: &str) -> Self {
+        Self::problem(503, detail).with("retry-after", "1")
+    }
+
     /// The same with one more header.
     #[must_use]
     pub fn with(mut self, name: &'static str, value: impl Into<String>) -> Self {
@@ -93,13 +101,24 @@ impl Reply {
 fn title(status: u16) -> &'static str {
     match status {
         400 => "Bad Request",
+        401 => "Unauthorized",
+        403 => "Forbidden",
         404 => "Not Found",
         405 => "Method Not Allowed",
+        409 => "Conflict",
         413 => "Content Too Large",
+        415 => "Unsupported Media Type",
+        422 => "Unprocessable Content",
+        429 => "Too Many Requests",
         500 => "Internal Server Error",
         503 => "Service Unavailable",
         _ => "Error",
     }
+}
+
+/// A time as answers write it: RFC 3339 in UTC with milliseconds.
+pub fn timestamp(time: SystemTime) -> String {
+    humantime::format_rfc3339_millis(time).to_string()
 }
 
 #[cfg(target_family = "wasm")]

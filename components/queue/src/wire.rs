@@ -6,23 +6,28 @@ use std::time::SystemTime;
 use aws_credential_types::Credentials;
 use aws_sigv4::http_request::{SignableBody, SignableRequest, SigningSettings, sign};
 use aws_sigv4::sign::v4;
+use outbound::{Answer, Call};
 use serde::{Deserialize, Serialize};
 
-/// Where the queue is and how to sign for it, from the component's variables.
-pub(crate) struct Queue {
+/// A queue, and how to sign for it.
+pub struct Queue {
     /// Scheme, host and port of the SQS endpoint.
-    pub(crate) origin: String,
-    pub(crate) url: String,
-    pub(crate) region: String,
-    pub(crate) credentials: Credentials,
+    pub origin: String,
+    /// The queue's URL, which names it to the endpoint.
+    pub url: String,
+    /// The region that requests are signed for.
+    pub region: String,
+    /// What requests are signed with.
+    pub credentials: Credentials,
 }
 
-/// A request that is ready to be sent.
-#[derive(Debug)]
-pub(crate) struct SignedPost {
-    pub(crate) url: String,
-    pub(crate) headers: Vec<(String, String)>,
-    pub(crate) body: Vec<u8>,
+/// How many messages a queue holds, as the endpoint counts them.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Depth {
+    /// Ready to be received.
+    pub visible: u64,
+    /// Received and not settled.
+    pub in_flight: u64,
 }
 
 /// A request could not be signed: the variables hold something impossible.
@@ -32,7 +37,7 @@ pub(crate) struct Unsignable(String);
 
 /// Why the queue did not take a message.
 #[derive(Debug, PartialEq, Eq)]
-pub(crate) enum SendFailure {
+pub enum SendFailure {
     /// The message itself is at fault; sending it again will not help.
     Refused(String),
     /// The queue, or the way to it, is at fault.
@@ -50,13 +55,28 @@ struct SendMessage<'a> {
 #[serde(rename_all = "PascalCase")]
 struct GetQueueAttributes<'a> {
     queue_url: &'a str,
-    attribute_names: [&'a str; 1],
+    attribute_names: &'a [&'a str],
 }
 
 #[derive(Deserialize)]
 #[serde(rename_all = "PascalCase")]
 struct Sent {
     message_id: String,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "PascalCase")]
+struct Attributes {
+    attributes: Counts,
+}
+
+/// SQS writes its numbers as texts.
+#[derive(Deserialize)]
+struct Counts {
+    #[serde(rename = "ApproximateNumberOfMessages")]
+    visible: String,
+    #[serde(rename = "ApproximateNumberOfMessagesNotVisible")]
+    in_flight: String,
 }
 
 /// The error document of AWS's JSON protocol.
@@ -81,7 +101,7 @@ impl Fault {
 
 impl Queue {
     /// The request that puts a message into the queue.
-    pub(crate) fn send(&self, body: &str, now: SystemTime) -> Result<SignedPost, Unsignable> {
+    pub(crate) fn message(&self, body: &str, now: SystemTime) -> Result<Call, Unsignable> {
         self.post(
             "SendMessage",
             &SendMessage {
@@ -93,10 +113,22 @@ impl Queue {
     }
 
     /// The cheapest request that shows whether the queue is there.
-    pub(crate) fn ping(&self, now: SystemTime) -> Result<SignedPost, Unsignable> {
+    pub(crate) fn ask_presence(&self, now: SystemTime) -> Result<Call, Unsignable> {
         let attributes = GetQueueAttributes {
             queue_url: &self.url,
-            attribute_names: ["QueueArn"],
+            attribute_names: &["QueueArn"],
+        };
+        self.post("GetQueueAttributes", &attributes, now)
+    }
+
+    /// The request for the queue's depth.
+    pub(crate) fn ask_depth(&self, now: SystemTime) -> Result<Call, Unsignable> {
+        let attributes = GetQueueAttributes {
+            queue_url: &self.url,
+            attribute_names: &[
+                "ApproximateNumberOfMessages",
+                "ApproximateNumberOfMessagesNotVisible",
+            ],
         };
         self.post("GetQueueAttributes", &attributes, now)
     }
@@ -106,7 +138,7 @@ impl Queue {
         action: &str,
         input: &impl Serialize,
         now: SystemTime,
-    ) -> Result<SignedPost, Unsignable> {
+    ) -> Result<Call, Unsignable> {
         let unsignable = |error: &dyn std::error::Error| Unsignable(error.to_string());
         let body = serde_json::to_vec(input).map_err(|error| unsignable(&error))?;
         let url = format!("{}/", self.origin.trim_end_matches('/'));
@@ -143,37 +175,59 @@ impl Queue {
         for header in signatures {
             headers.push((header.name().to_owned(), header.value().to_owned()));
         }
-        Ok(SignedPost { url, headers, body })
+        Ok(Call {
+            method: "POST",
+            url,
+            headers,
+            body,
+        })
     }
 }
 
 /// The message id, or what went wrong, of an answer to `SendMessage`.
-pub(crate) fn sent(status: u16, body: &[u8]) -> Result<String, SendFailure> {
-    if (200..300).contains(&status) {
-        return serde_json::from_slice(body)
+pub(crate) fn sent(answer: &Answer) -> Result<String, SendFailure> {
+    if answer.is_success() {
+        return serde_json::from_slice(&answer.body)
             .map(|sent: Sent| sent.message_id)
             .map_err(|error| {
                 SendFailure::Unavailable(format!("the queue's answer cannot be read: {error}"))
             });
     }
-    let fault = Fault::read(body);
+    let fault = Fault::read(&answer.body);
     match fault.name() {
         "InvalidMessageContents" => Err(SendFailure::Refused(fault.message)),
-        _ => Err(SendFailure::Unavailable(describe(status, &fault))),
+        _ => Err(SendFailure::Unavailable(describe(answer.status, &fault))),
     }
 }
 
 /// Whether an answer to the ping shows a queue that takes messages. A key that
 /// may only send is refused the attributes, by a queue that is there.
-pub(crate) fn pinged(status: u16, body: &[u8]) -> Result<(), String> {
-    let fault = Fault::read(body);
-    let is_there = (200..300).contains(&status)
-        || ["AccessDenied", "AccessDeniedException"].contains(&fault.name());
+pub(crate) fn is_present(answer: &Answer) -> Result<(), String> {
+    let fault = Fault::read(&answer.body);
+    let is_there =
+        answer.is_success() || ["AccessDenied", "AccessDeniedException"].contains(&fault.name());
     if is_there {
         Ok(())
     } else {
-        Err(describe(status, &fault))
+        Err(describe(answer.status, &fault))
     }
+}
+
+/// The depth that an answer tells.
+pub(crate) fn depth(answer: &Answer) -> Result<Depth, String> {
+    if !answer.is_success() {
+        return Err(describe(answer.status, &Fault::read(&answer.body)));
+    }
+    let read: Attributes = serde_json::from_slice(&answer.body)
+        .map_err(|error| format!("the queue's answer cannot be read: {error}"))?;
+    let number = |text: &str| {
+        text.parse()
+            .map_err(|_| format!("the queue's answer holds `{text}` for a number"))
+    };
+    Ok(Depth {
+        visible: number(&read.attributes.visible)?,
+        in_flight: number(&read.attributes.in_flight)?,
+    })
 }
 
 fn describe(status: u16, fault: &Fault) -> String {
@@ -189,7 +243,6 @@ fn describe(status: u16, fault: &Fault) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::message::from_epoch_millis;
 
     fn queue(token: Option<&str>) -> Queue {
         Queue {
@@ -207,10 +260,10 @@ mod tests {
     }
 
     fn now() -> SystemTime {
-        from_epoch_millis("1767225600000").unwrap()
+        SystemTime::UNIX_EPOCH + std::time::Duration::from_secs(1_767_225_600)
     }
 
-    fn header<'a>(post: &'a SignedPost, name: &str) -> Option<&'a str> {
+    fn header<'a>(post: &'a Call, name: &str) -> Option<&'a str> {
         post.headers
             .iter()
             .find(|(own, _)| own == name)
@@ -219,7 +272,7 @@ mod tests {
 
     #[test]
     fn a_send_is_a_signed_json_request() {
-        let post = queue(None).send(r#"{"a": "ä"}"#, now()).unwrap();
+        let post = queue(None).message(r#"{"a": "ä"}"#, now()).unwrap();
         assert_eq!(post.url, "http://127.0.0.1:9324/");
         assert_eq!(
             String::from_utf8(post.body.clone()).unwrap(),
@@ -241,7 +294,7 @@ mod tests {
     #[test]
     fn the_body_is_part_of_the_signature() {
         let sign = |body| {
-            let post = queue(None).send(body, now()).unwrap();
+            let post = queue(None).message(body, now()).unwrap();
             header(&post, "authorization").map(str::to_owned)
         };
         assert_eq!(sign("1"), sign("1"));
@@ -250,20 +303,30 @@ mod tests {
 
     #[test]
     fn a_session_token_is_sent_when_there_is_one() {
-        let with = queue(Some("token")).ping(now()).unwrap();
+        let with = queue(Some("token")).ask_presence(now()).unwrap();
         assert_eq!(header(&with, "x-amz-security-token"), Some("token"));
-        let without = queue(None).ping(now()).unwrap();
+        let without = queue(None).ask_presence(now()).unwrap();
         assert_eq!(header(&without, "x-amz-security-token"), None);
+    }
+
+    fn answer(status: u16, body: &[u8]) -> Answer {
+        Answer {
+            status,
+            body: body.to_vec(),
+        }
     }
 
     #[test]
     fn answers_to_a_send() {
-        let id = sent(200, br#"{"MD5OfMessageBody":"x","MessageId":"id-1"}"#);
+        let id = sent(&answer(
+            200,
+            br#"{"MD5OfMessageBody":"x","MessageId":"id-1"}"#,
+        ));
         assert_eq!(id, Ok("id-1".to_owned()));
         let refused =
             br#"{"__type":"com.amazonaws.sqs#InvalidMessageContents","message":"U+FFFE"}"#;
         assert_eq!(
-            sent(400, refused),
+            sent(&answer(400, refused)),
             Err(SendFailure::Refused("U+FFFE".to_owned()))
         );
         for (status, body) in [
@@ -280,7 +343,7 @@ mod tests {
             ),
             (403, br#"{"__type":"InvalidClientTokenId"}"#),
         ] {
-            let failure = sent(status, body);
+            let failure = sent(&answer(status, body));
             assert!(
                 matches!(failure, Err(SendFailure::Unavailable(_))),
                 "{status} {failure:?}"
@@ -290,13 +353,27 @@ mod tests {
 
     #[test]
     fn a_send_only_key_still_shows_a_queue() {
-        assert_eq!(pinged(200, b"{}"), Ok(()));
+        assert_eq!(is_present(&answer(200, b"{}")), Ok(()));
         let denied =
             br#"{"__type":"com.amazon.coral.service#AccessDeniedException","Message":"no"}"#;
-        assert_eq!(pinged(403, denied), Ok(()));
+        assert_eq!(is_present(&answer(403, denied)), Ok(()));
         let gone = br#"{"__type":"com.amazonaws.sqs#QueueDoesNotExist","message":"no queue"}"#;
-        let reason = pinged(400, gone).unwrap_err();
+        let reason = is_present(&answer(400, gone)).unwrap_err();
         assert_eq!(reason, "the queue answered 400 QueueDoesNotExist no queue");
-        assert!(pinged(403, br#"{"__type":"InvalidClientTokenId"}"#).is_err());
+        assert!(is_present(&answer(403, br#"{"__type":"InvalidClientTokenId"}"#)).is_err());
+    }
+
+    #[test]
+    fn a_depth_is_two_numbers() {
+        let body = br#"{"Attributes":{"ApproximateNumberOfMessages":"12","ApproximateNumberOfMessagesNotVisible":"3"}}"#;
+        let expected = Depth {
+            visible: 12,
+            in_flight: 3,
+        };
+        assert_eq!(depth(&answer(200, body)), Ok(expected));
+        assert!(depth(&answer(200, b"{}")).is_err());
+        let gone = br#"{"__type":"com.amazonaws.sqs#QueueDoesNotExist","message":"no queue"}"#;
+        let reason = depth(&answer(400, gone)).unwrap_err();
+        assert_eq!(reason, "the queue answered 400 QueueDoesNotExist no queue");
     }
 }

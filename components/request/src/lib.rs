@@ -1,0 +1,16 @@
+//! What a request says, read in the same way by every component: its head, its
+//! body within a limit, whether the browser calls it same-origin, and whose
+//! address it has. Pure, with native tests; only the last steps touch the host.
+
+mod body;
+mod client;
+mod head;
+mod origin;
+
+pub use body::{Body, read};
+pub use client::{Client, TrustedProxies};
+pub use head::Head;
+pub use origin::{SESSION_COOKIE, refuse_forged};
+
+#[cfg(target_family = "wasm")]
+pub use body::read_body;
