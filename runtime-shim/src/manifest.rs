@@ -66,6 +66,26 @@ pub struct Variable {
     pub secret: bool,
 }
 
+/// `[component.<id>.tool]`: a table for each tool.
+#[derive(Debug, Default, Deserialize)]
+pub struct ComponentTools {
+    /// Ours.
+    #[serde(default)]
+    pub gristmill: ComponentNeeds,
+    #[serde(flatten)]
+    _others: BTreeMap<String, toml::Table>,
+}
+
+/// `[component.<id>.tool.gristmill]`: what the component needs and the rest of
+/// the manifest cannot say.
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ComponentNeeds {
+    /// Bytes of the largest value that it stores, by the store's label.
+    #[serde(default)]
+    pub max_value_bytes: BTreeMap<StoreLabel, usize>,
+}
+
 /// `[component.<id>]`.
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -99,8 +119,9 @@ pub struct Component {
     _targets: Option<Vec<toml::Value>>,
     #[serde(default, rename = "build")]
     _build: Option<toml::Table>,
-    #[serde(default, rename = "tool")]
-    _tool: BTreeMap<String, toml::Table>,
+    /// What is said about it to tools; Spin ignores it.
+    #[serde(default)]
+    pub tool: ComponentTools,
     #[serde(default, rename = "dependencies_inherit_configuration")]
     _dependencies_inherit_configuration: Option<bool>,
     #[serde(default)]

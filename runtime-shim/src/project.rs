@@ -3,6 +3,7 @@
 
 use std::borrow::Borrow;
 use std::collections::BTreeMap;
+use std::collections::btree_map::Entry;
 use std::path::{Path, PathBuf};
 
 use crate::app::{App, AppError, Selection, queue_urls};
@@ -169,16 +170,22 @@ impl Project {
         let mut configs: BTreeMap<StoreLabel, StoreConfig> = BTreeMap::new();
         for component in app.components.values() {
             for label in &component.stores {
-                if configs.contains_key(label) {
-                    continue;
+                let config = match configs.entry(label.clone()) {
+                    Entry::Occupied(known) => known.into_mut(),
+                    Entry::Vacant(unknown) => {
+                        let embedded =
+                            || StoreConfig::Sqlite(embedded_path(&self.state_dir, label));
+                        let config = behind(label, &mut defined, embedded);
+                        unknown.insert(config.ok_or_else(|| OpenStoresError::Undefined {
+                            component: component.id.to_string(),
+                            label: label.clone(),
+                        })?)
+                    }
+                };
+                if let Some(needed) = component.max_value_bytes.get(label) {
+                    let id = component.id.as_str();
+                    config.check_holds(*needed, label, id, self.store_limits)?;
                 }
-                let embedded = || StoreConfig::Sqlite(embedded_path(&self.state_dir, label));
-                let config = behind(label, &mut defined, embedded);
-                let config = config.ok_or_else(|| OpenStoresError::Undefined {
-                    component: component.id.to_string(),
-                    label: label.clone(),
-                })?;
-                configs.insert(label.clone(), config);
             }
         }
         Ok(Stores::open(configs, &self.aws, &self.backends, self.store_limits).await?)

@@ -158,6 +158,36 @@ fn an_undefined_store_label_is_an_error_with_a_runtime_configuration() {
     );
 }
 
+/// Pictures do not fit into DynamoDB's items: better known before the first upload.
+#[test]
+fn a_store_that_is_too_small_for_a_component_is_refused() {
+    let probe = wasm("guest_probe");
+    let rest = "key_value_stores = [\"images\"]\n\
+                [component.a.tool.gristmill]\nmax_value_bytes = { images = 8_388_608 }\n";
+    let manifest = http(&probe, rest);
+    let config = "[key_value_store.images]\ntype = \"aws_dynamo\"\n\
+                  region = \"eu-central-1\"\ntable = \"images\"\n";
+    let files = [
+        ("spin.toml", manifest.as_bytes()),
+        ("rc.toml", config.as_bytes()),
+    ];
+    let stderr = refused(&files, &["check", "--runtime-config-file", "rc.toml"]);
+    let expected = "component `a` keeps values of up to 8388608 bytes in the key-value store \
+                    `images`, and DynamoDB takes 409";
+    assert!(stderr.contains(expected), "{stderr}");
+    let stderr = refused(&files[..1], &["check", "--max-value-bytes", "1000000"]);
+    assert!(
+        stderr.contains("gristmill takes 1000000: raise `--max-value-bytes`"),
+        "{stderr}"
+    );
+    let elsewhere = manifest.replace("{ images =", "{ pictures =");
+    let stderr = refused(&[("spin.toml", elsewhere.as_bytes())], &["check"]);
+    assert!(
+        stderr.contains("names the store `pictures`, which `key_value_stores` does not grant"),
+        "{stderr}"
+    );
+}
+
 /// A secret that makes a value malformed is not shown with it.
 #[test]
 fn secrets_stay_out_of_errors() {

@@ -97,6 +97,8 @@ pub struct Component {
     pub allowed_hosts: AllowedHosts,
     /// The labels of the stores it may open.
     pub stores: BTreeSet<StoreLabel>,
+    /// Bytes of the largest value that it puts into a store, where it says so.
+    pub max_value_bytes: BTreeMap<StoreLabel, usize>,
     /// The labels of the SQLite databases it may open.
     pub databases: BTreeSet<DatabaseLabel>,
 }
@@ -113,6 +115,17 @@ pub enum AppError {
     /// A route.
     #[error(transparent)]
     Route(#[from] RouteError),
+    /// A need for a store that the component may not open.
+    #[error(
+        "component `{component}`: `tool.gristmill.max_value_bytes` names the store `{label}`, \
+         which `key_value_stores` does not grant"
+    )]
+    NeedWithoutGrant {
+        /// Whose.
+        component: ComponentId,
+        /// Which store.
+        label: StoreLabel,
+    },
     /// A host.
     #[error("component `{component}`: {source}")]
     AllowedHost {
@@ -431,6 +444,17 @@ fn resolve_component(
         })?;
         allowed_hosts.push(host);
     }
+    let stores: BTreeSet<_> = component.key_value_stores.iter().cloned().collect();
+    let max_value_bytes = component.tool.gristmill.max_value_bytes.clone();
+    if let Some(label) = max_value_bytes
+        .keys()
+        .find(|label| !stores.contains(*label))
+    {
+        return Err(AppError::NeedWithoutGrant {
+            component: id.clone(),
+            label: label.clone(),
+        });
+    }
     let source = match &component.source {
         Source::File(path) => base_dir.join(path),
         Source::Remote(_) => PathBuf::new(),
@@ -441,7 +465,8 @@ fn resolve_component(
         variables: own,
         environment: component.environment.clone(),
         allowed_hosts,
-        stores: component.key_value_stores.iter().cloned().collect(),
+        stores,
+        max_value_bytes,
         databases: component.sqlite_databases.iter().cloned().collect(),
     })
 }

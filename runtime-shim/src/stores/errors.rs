@@ -118,6 +118,25 @@ pub enum OpenStoresError {
         /// The label.
         label: StoreLabel,
     },
+    /// A component stores larger values than the store takes.
+    #[error(
+        "component `{component}` keeps values of up to {needed} bytes in the key-value store \
+         `{label}`, and {kind} takes {limit}: {hint}"
+    )]
+    TooSmall {
+        /// The component.
+        component: String,
+        /// The label.
+        label: StoreLabel,
+        /// What the component says it needs.
+        needed: usize,
+        /// What kind of store it is.
+        kind: &'static str,
+        /// What that takes.
+        limit: usize,
+        /// What to do.
+        hint: &'static str,
+    },
     /// The embedded file did not open.
     #[error("cannot open key-value store `{label}` at `{}`: {source}", path.display())]
     Open {

@@ -215,6 +215,39 @@ pub enum StoreConfig {
     Dynamo(DynamoConfig),
 }
 
+impl StoreConfig {
+    /// Refuses a component that stores values of `needed` bytes where they
+    /// cannot be held.
+    pub fn check_holds(
+        &self,
+        needed: usize,
+        label: &StoreLabel,
+        component: &str,
+        limits: Limits,
+    ) -> Result<(), OpenStoresError> {
+        let dynamo_limit = dynamo::largest_value();
+        let (kind, limit, hint) = match self {
+            Self::Dynamo(_) if dynamo_limit < limits.max_value => (
+                "DynamoDB",
+                dynamo_limit,
+                "put it on another kind of store (`spin` or `redis`)",
+            ),
+            _ => ("gristmill", limits.max_value, "raise `--max-value-bytes`"),
+        };
+        if needed <= limit {
+            return Ok(());
+        }
+        Err(OpenStoresError::TooSmall {
+            component: component.to_owned(),
+            label: label.clone(),
+            needed,
+            kind,
+            limit,
+            hint,
+        })
+    }
+}
+
 /// Every store of the application, by label.
 #[derive(Clone, Default)]
 pub struct Stores {

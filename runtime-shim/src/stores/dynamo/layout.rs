@@ -21,9 +21,14 @@ const MAX_KEY_BYTES: usize = 2048;
 /// What an item has beside key and value: its attributes' names and a number.
 const ITEM_OVERHEAD: usize = KEY.len() + VALUE.len() + VERSION.len() + 21;
 
+/// Bytes of the largest value, under a key of `key_bytes`.
+pub(super) fn largest_value(key_bytes: usize) -> usize {
+    MAX_ITEM_BYTES - ITEM_OVERHEAD - key_bytes
+}
+
 /// The bytes of `value`, if it fits into an item under `key`.
 pub(super) fn fits(key: &str, value: &[u8], limits: Limits) -> Result<usize, StoreError> {
-    let limit = MAX_ITEM_BYTES - ITEM_OVERHEAD - checked(key)?.len();
+    let limit = largest_value(checked(key)?.len());
     let limits = Limits {
         max_value: limit.min(limits.max_value),
     };

@@ -48,6 +48,11 @@ const RETRIES: u32 = 12;
 const FIRST_PAUSE: Duration = Duration::from_millis(10);
 const LONGEST_PAUSE: Duration = Duration::from_millis(500);
 
+/// Bytes of the largest value, under a key of reasonable length.
+pub(super) fn largest_value() -> usize {
+    layout::largest_value(64)
+}
+
 /// `type = "aws_dynamo"`
 #[derive(PartialEq)]
 pub struct DynamoConfig {
