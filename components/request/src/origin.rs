@@ -55,15 +55,15 @@ fn site(head: &Head, public_origin: &str) -> Site {
             Site::Other
         }
     });
-    let mut site = Site::Unknown;
-    for said in fetch.chain(origin) {
-        match said {
-            Site::Other => return Site::Other,
-            Site::Own => site = Site::Own,
-            Site::Unknown => {}
-        }
+    // All that is said must agree.
+    let said: Vec<_> = fetch.chain(origin).collect();
+    if said.contains(&Site::Other) {
+        Site::Other
+    } else if said.is_empty() || said.contains(&Site::Unknown) {
+        Site::Unknown
+    } else {
+        Site::Own
     }
-    site
 }
 
 fn is_own(origin: &str, head: &Head, public_origin: &str) -> bool {
@@ -113,6 +113,7 @@ mod tests {
             (&[COOKIE, fetch("none")], true),
             (&[COOKIE, fetch("same-origin"), EVIL], true),
             (&[COOKIE, fetch("cross-site"), OWN], true),
+            (&[COOKIE, fetch("none"), OWN], true),
             (&[COOKIE, OWN, EVIL], true),
             (&[], false),
             (&[OWN], false),
