@@ -76,26 +76,28 @@ function fillProfile({ username, created_at: created, expires_at: expires }) {
 /** Sends the form's fields to `action`; what goes wrong is said in the form. */
 function onSubmit(form, error, action) {
   const { username, password } = form.elements;
-  const button = form.querySelector('[type=submit]');
-  form.addEventListener('submit', (event) => {
+  const attempt = async () => {
+    if (!username.value || !password.value) return new Problem(401, 'enter a name and a password');
+    try {
+      await action({ username: username.value, password: password.value });
+      form.reset();
+      return undefined;
+    } catch (problem) {
+      if (problem instanceof Problem) return problem;
+      throw problem;
+    }
+  };
+  form.addEventListener('submit', async (event) => {
     event.preventDefault();
-    if (error.isWaiting(form)) return;
-    whileBusy(button, async () => {
+    const outcome = await whileBusy(submitOf(form), () => {
       error.clear();
-      if (!username.value || !password.value) {
-        error.show(form, new Problem(422, 'enter a name and a password'));
-        return;
-      }
-      try {
-        await action({ username: username.value, password: password.value });
-        form.reset();
-      } catch (problem) {
-        if (!(problem instanceof Problem)) throw problem;
-        error.show(form, problem);
-      }
+      return attempt();
     });
+    if (outcome) error.show(form, outcome);
   });
 }
+
+const submitOf = (form) => form.querySelector('[type=submit]');
 
 /** The one error text of the section; it moves into the form it is about. */
 function formError() {
@@ -103,22 +105,26 @@ function formError() {
   const text = byId('account-error-text');
   const wait = byId('account-error-wait');
   let timer = 0;
-  let waiting = null;
+  let held = null;
 
   const clear = () => {
     clearInterval(timer);
-    waiting = null;
+    held?.removeAttribute('aria-disabled');
+    held = null;
     box.hidden = true;
     text.textContent = '';
     say(wait, '');
     for (const field of document.querySelectorAll('#account-forms [aria-invalid]')) {
       field.removeAttribute('aria-invalid');
+      field.removeAttribute('aria-errormessage');
     }
   };
 
-  const countDown = (form, seconds) => {
+  /** Holds the button until the service would listen again. */
+  const countDown = (button, seconds) => {
     const end = Date.now() + seconds * 1000;
-    waiting = form;
+    held = button;
+    held.setAttribute('aria-disabled', 'true');
     const tick = () => {
       const left = Math.ceil((end - Date.now()) / 1000);
       if (left > 0) say(wait, `You can try again in ${left} s.`);
@@ -130,23 +136,25 @@ function formError() {
 
   return {
     clear,
-    isWaiting: (form) => waiting === form,
     show(form, problem) {
       clear();
-      form.querySelector('[type=submit]').before(box);
+      submitOf(form).before(box);
       box.hidden = false;
       text.textContent = sentence(problem.message);
-      if (problem.status === 429) countDown(form, problem.retryAfter || 1);
-      else if (!problem.isOutage) markFields(form, problem.status);
+      if (problem.status === 429) countDown(submitOf(form), problem.retryAfter || 1);
+      else if (!problem.isOutage) markFields(form, problem);
     },
   };
 }
 
-/** A taken name is the name's fault; for the rest the text says more. */
-function markFields(form, status) {
-  const { username, password } = form.elements;
-  const fields = status === 409 ? [username] : [username, password];
-  fields.forEach((field) => field.setAttribute('aria-invalid', 'true'));
+/** Marks what the service found fault with, as far as its answer tells. */
+function markFields({ elements: { username, password } }, { status, message }) {
+  const ofPassword = status === 422 && message.includes('password');
+  const fields = status === 401 ? [username, password] : [ofPassword ? password : username];
+  for (const field of fields) {
+    field.setAttribute('aria-invalid', 'true');
+    field.setAttribute('aria-errormessage', 'account-error-text');
+  }
   fields[0].focus();
 }
 

@@ -41,10 +41,10 @@ export function announce(text) {
  * which a disabled one would lose.
  */
 export async function whileBusy(control, task) {
-  if (control.getAttribute('aria-disabled') === 'true') return;
+  if (control.getAttribute('aria-disabled') === 'true') return undefined;
   control.setAttribute('aria-disabled', 'true');
   try {
-    await task();
+    return await task();
   } finally {
     control.removeAttribute('aria-disabled');
   }

@@ -167,7 +167,7 @@ function card(image, { viewer, failed, onGone }) {
     'li',
     { 'data-testid': 'image-card', 'data-id': image.id },
     view,
-    el('div', { class: 'caption' }, el('span', {}, name), el('span', { class: 'quiet' }, `${bytes(image.size)} · ${uploaded}`), remove),
+    el('div', { class: 'caption' }, el('span', {}, name), remove, el('span', { class: 'quiet' }, `${bytes(image.size)} · ${uploaded}`)),
   );
   view.addEventListener('click', () => viewer.open(image, `${bytes(image.size)}, uploaded ${uploaded}`));
   remove.addEventListener('click', () => whileBusy(remove, async () => {

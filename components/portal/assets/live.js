@@ -43,7 +43,7 @@ function added(chart) {
 }
 
 function depthChart(queue) {
-  const chart = added(chartCard({ testid: `depth-${queue}`, name: `Queue ${queue}`, unit: 'messages' }));
+  const chart = added(chartCard({ testid: `depth-${queue}`, name: `Queue: ${queue}`, unit: 'messages' }));
   const values = [];
   return ({ visible, in_flight: inFlight }) => {
     const depth = visible + inFlight;
@@ -58,7 +58,7 @@ function depthChart(queue) {
 }
 
 function ownMessages() {
-  const rate = added(chartCard({ testid: 'rate', name: 'Rate', unit: 'per second' }));
+  const rate = added(chartCard({ testid: 'rate', name: 'Rate', unit: '/ s' }));
   const latency = added(chartCard({ testid: 'latency', name: 'Latency, median', unit: 'ms' }));
   let sinceTick = 0;
   const perTick = [];

@@ -26,6 +26,9 @@ export function startMessages({ onFinished }) {
       if (text !== undefined) await send(text);
     });
   });
+  byId('message-input').addEventListener('keydown', (event) => {
+    if (event.key === 'Enter' && (event.ctrlKey || event.metaKey)) form.requestSubmit(form.querySelector('[type=submit]'));
+  });
   byId('message-burst').addEventListener('click', (event) => whileBusy(event.currentTarget, async () => {
     const text = checkedText();
     if (text !== undefined) await burst(() => send(text));
@@ -55,6 +58,7 @@ async function burst(send) {
   let taken = 0;
   let sent = 0;
   const progress = byId('message-progress');
+  progress.textContent = `0 of ${BURST} sent`;
   const worker = async () => {
     while (taken < BURST) {
       taken += 1;

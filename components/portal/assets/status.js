@@ -43,9 +43,10 @@ async function readiness({ id, name }) {
     return '';
   } catch (error) {
     if (!(error instanceof Problem)) throw error;
+    const service = name.toLowerCase();
     return error.status === 503
-      ? `${name} is down: it is not ready to answer.${failedChecks(error.document)}`
-      : `${name} is down: it does not answer.`;
+      ? `The ${service} service is down.${failedChecks(error.document)}`
+      : `The ${service} service is down: it does not answer.`;
   }
 }
 
