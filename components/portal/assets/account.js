@@ -16,7 +16,7 @@ export function startAccount({ onChange }) {
   const show = (profile) => {
     byId('account-forms').hidden = profile !== null;
     byId('profile').hidden = profile === null;
-    byId('who').textContent = profile ? profile.username : 'Log in';
+    byId('who').textContent = profile ? `Account: ${profile.username}` : 'Log in';
     if (profile) fillProfile(profile);
     onChange(profile ? profile.username : null);
   };

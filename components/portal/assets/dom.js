@@ -59,7 +59,7 @@ export function sentence(text) {
 export function bytes(count) {
   if (count < 1024) return `${count} B`;
   const kilo = count / 1024;
-  return kilo < 1024 ? `${kilo.toFixed(0)} KB` : `${(kilo / 1024).toFixed(1)} MB`;
+  return kilo < 1000 ? `${kilo.toFixed(0)} KB` : `${(kilo / 1024).toFixed(1)} MB`;
 }
 
 export function duration(ms) {

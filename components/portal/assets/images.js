@@ -5,9 +5,9 @@
  */
 
 import { Problem, request, until, upload } from './api.js';
-import { announce, byId, bytes, dateTime, el, say, sentence, whileBusy } from './dom.js';
+import { announce, byId, bytes, dateTime, el, format, say, sentence, whileBusy } from './dom.js';
 import { outageNotice } from './outage.js';
-import { describe } from './viewer.js';
+import { describe, dimensions } from './viewer.js';
 
 const PAGE = 24;
 
@@ -34,7 +34,10 @@ export function startImages({ viewer, onSessionLost }) {
       const { document } = await request('GET', `/images?limit=${PAGE}${after ? `&after=${after}` : ''}`);
       if (visit !== state.visit) return;
       if (!after) gallery.replaceChildren();
+      const before = gallery.children.length;
       document.images.forEach((image) => add(image, (item) => gallery.append(item)));
+      // The button may vanish now: what it brought takes the focus.
+      if (after) gallery.children[before]?.querySelector('button').focus();
       state.next = document.next;
       byId('gallery-more').hidden = state.next === null;
       showEmpty();
@@ -117,7 +120,7 @@ function uploadQueue(onUploaded, onSessionLost) {
 }
 
 function uploadRow(file) {
-  const word = el('span', { class: 'quiet', role: 'status' }, 'In line');
+  const word = el('span', { class: 'quiet', role: 'status' }, 'Waiting');
   const bar = el('progress', { 'data-testid': 'upload-progress', max: '1', value: '0', 'aria-label': `Upload of ${file.name}` });
   const cancel = el('button', { type: 'button', class: 'link', 'aria-label': `Cancel the upload of ${file.name}` }, 'Cancel');
   const item = el(
@@ -167,7 +170,13 @@ function card(image, { viewer, failed, onGone }) {
     'li',
     { 'data-testid': 'image-card', 'data-id': image.id },
     view,
-    el('div', { class: 'caption' }, el('span', {}, name), remove, el('span', { class: 'quiet' }, `${bytes(image.size)} · ${uploaded}`)),
+    el(
+      'div',
+      { class: 'caption' },
+      el('span', {}, dimensions(image)), remove,
+      el('span', { class: 'quiet' }, `${format(image.type)}, ${bytes(image.size)}`),
+      el('span', { class: 'quiet' }, uploaded),
+    ),
   );
   view.addEventListener('click', () => viewer.open(image, `${bytes(image.size)}, uploaded ${uploaded}`));
   remove.addEventListener('click', () => whileBusy(remove, async () => {

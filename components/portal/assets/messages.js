@@ -114,7 +114,7 @@ function newRow(id) {
   const badge = el('span', { class: 'badge' });
   const facts = el('span', { class: 'quiet' });
   const more = el('div', { class: 'result' });
-  const details = el('details', {}, el('summary', {}, badge, el('code', {}, id.slice(0, 8) || '–'), facts), more);
+  const details = el('details', {}, el('summary', {}, badge, el('code', {}, id.slice(0, 8)), facts), more);
   const item = el('li', { 'data-testid': 'message-row', 'data-id': id }, details);
   const turn = (state, text, ...inside) => {
     item.dataset.state = state;
