@@ -26,15 +26,16 @@ export function startAccount({ onChange }) {
       show((await request('GET', '/auth/profile')).document);
       notice.worked();
     } catch (failure) {
-      if (failure.isOutage) notice.failed(failure);
-      else if (failure.status === 401) leave(notice, show);
-      else throw failure;
+      if (!(failure instanceof Problem)) throw failure;
+      if (failure.status === 401) leave(notice, show);
+      else notice.failed(failure);
     }
   };
 
   const logIn = async (credentials) => {
     await request('POST', '/auth/login', { json: credentials });
-    await refresh();
+    show((await request('GET', '/auth/profile')).document);
+    notice.worked();
     byId('account-title').focus();
     announce('You are logged in.');
   };

@@ -21,8 +21,12 @@ export function startImages({ viewer, onSessionLost }) {
     if (error.status === 401) onSessionLost();
     else notice.failed(error);
   };
-  const add = (image, where) => where(card(image, { viewer, failed, onGone: showEmpty }));
   const gallery = byId('gallery');
+  // An upload may also be in a page that was asked for meanwhile.
+  const isShown = (id) => [...gallery.children].some((item) => item.dataset.id === id);
+  const add = (image, where) => {
+    if (!isShown(image.id)) where(card(image, { viewer, failed, onGone: showEmpty }));
+  };
 
   const load = async (after) => {
     const visit = state.visit;
@@ -64,6 +68,8 @@ export function startImages({ viewer, onSessionLost }) {
       if (user === state.user) return;
       Object.assign(state, { user, next: null, visit: state.visit + 1 });
       gallery.replaceChildren();
+      byId('uploads').replaceChildren();
+      byId('uploads-clear').hidden = true;
       byId('gallery-empty').hidden = true;
       byId('gallery-more').hidden = true;
       load();
@@ -113,7 +119,7 @@ function uploadQueue(onUploaded, onSessionLost) {
       const row = uploadRow(file);
       last = last.then(async () => {
         await row.start(onUploaded, onSessionLost);
-        clear.hidden = false;
+        clear.hidden = byId('uploads').children.length === 0;
       });
     }
   };
@@ -141,13 +147,16 @@ function uploadRow(file) {
 
   return {
     async start(onUploaded, onSessionLost) {
-      if (item.dataset.state !== 'queued') return;
+      if (!item.isConnected || item.dataset.state !== 'queued') return;
       item.dataset.state = 'uploading';
       word.textContent = bytes(file.size);
       const transfer = upload('/images/upload', file, (part) => { bar.value = part; });
       cancel.addEventListener('click', transfer.cancel, { once: true });
       try {
-        onUploaded(await transfer.done);
+        const image = await transfer.done;
+        // The list was emptied: someone else is logged in by now.
+        if (!item.isConnected) return;
+        onUploaded(image);
         finish('done', 'Uploaded.');
       } catch (error) {
         if (!(error instanceof Problem)) throw error;

@@ -23,7 +23,9 @@ export function startMessages({ onFinished }) {
     event.preventDefault();
     whileBusy(event.submitter ?? form, async () => {
       const text = checkedText();
-      if (text !== undefined) await send(text);
+      if (text === undefined) return;
+      const sent = await send(text);
+      byId('message-progress').textContent = sent ? 'Sent; its row says when it is processed' : '';
     });
   });
   byId('message-input').addEventListener('keydown', (event) => {
@@ -128,12 +130,14 @@ function newRow(id) {
     waiting(again) {
       const button = el('button', { type: 'button' }, 'Look again');
       button.addEventListener('click', again, { once: true });
-      const text = `Message ${id} is not processed after a minute. It stays in the queue.`;
+      const text = `Message ${id} has no result after a minute. It may still come.`;
       turn('waiting', 'over a minute', el('p', {}, text), button);
     },
     processed(answer, latency, seen) {
       turn('processed', `${duration(latency)} · seen after ${duration(seen)}`);
-      details.addEventListener('toggle', () => more.append(...result(answer, latency)), { once: true });
+      const unfold = () => more.append(...result(answer, latency));
+      if (details.open) unfold();
+      else details.addEventListener('toggle', unfold, { once: true });
     },
   };
   row.queued();
