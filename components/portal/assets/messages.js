@@ -69,6 +69,7 @@ async function burst(send) {
     }
   };
   await Promise.all(Array.from({ length: PARALLEL }, worker));
+  if (sent < BURST) progress.textContent = `Stopped: ${sent} of ${BURST} sent`;
 }
 
 /** Sends and follows; true once the queue has the message. */
