@@ -16,7 +16,7 @@ export function startAccount({ onChange }) {
   const show = (profile) => {
     byId('account-forms').hidden = profile !== null;
     byId('profile').hidden = profile === null;
-    byId('who').textContent = profile ? profile.username : 'Log in';
+    byId('who').textContent = profile ? `Account: ${profile.username}` : 'Log in';
     if (profile) fillProfile(profile);
     onChange(profile ? profile.username : null);
   };
@@ -26,15 +26,16 @@ export function startAccount({ onChange }) {
       show((await request('GET', '/auth/profile')).document);
       notice.worked();
     } catch (failure) {
-      if (failure.isOutage) notice.failed(failure);
-      else if (failure.status === 401) leave(notice, show);
-      else throw failure;
+      if (!(failure instanceof Problem)) throw failure;
+      if (failure.status === 401) leave(notice, show);
+      else notice.failed(failure);
     }
   };
 
   const logIn = async (credentials) => {
     await request('POST', '/auth/login', { json: credentials });
-    await refresh();
+    show((await request('GET', '/auth/profile')).document);
+    notice.worked();
     byId('account-title').focus();
     announce('You are logged in.');
   };
@@ -76,26 +77,28 @@ function fillProfile({ username, created_at: created, expires_at: expires }) {
 /** Sends the form's fields to `action`; what goes wrong is said in the form. */
 function onSubmit(form, error, action) {
   const { username, password } = form.elements;
-  const button = form.querySelector('[type=submit]');
-  form.addEventListener('submit', (event) => {
+  const attempt = async () => {
+    if (!username.value || !password.value) return new Problem(401, 'enter a name and a password');
+    try {
+      await action({ username: username.value, password: password.value });
+      form.reset();
+      return undefined;
+    } catch (problem) {
+      if (problem instanceof Problem) return problem;
+      throw problem;
+    }
+  };
+  form.addEventListener('submit', async (event) => {
     event.preventDefault();
-    if (error.isWaiting(form)) return;
-    whileBusy(button, async () => {
+    const outcome = await whileBusy(submitOf(form), () => {
       error.clear();
-      if (!username.value || !password.value) {
-        error.show(form, new Problem(422, 'enter a name and a password'));
-        return;
-      }
-      try {
-        await action({ username: username.value, password: password.value });
-        form.reset();
-      } catch (problem) {
-        if (!(problem instanceof Problem)) throw problem;
-        error.show(form, problem);
-      }
+      return attempt();
     });
+    if (outcome) error.show(form, outcome);
   });
 }
+
+const submitOf = (form) => form.querySelector('[type=submit]');
 
 /** The one error text of the section; it moves into the form it is about. */
 function formError() {
@@ -103,22 +106,26 @@ function formError() {
   const text = byId('account-error-text');
   const wait = byId('account-error-wait');
   let timer = 0;
-  let waiting = null;
+  let held = null;
 
   const clear = () => {
     clearInterval(timer);
-    waiting = null;
+    held?.removeAttribute('aria-disabled');
+    held = null;
     box.hidden = true;
     text.textContent = '';
     say(wait, '');
     for (const field of document.querySelectorAll('#account-forms [aria-invalid]')) {
       field.removeAttribute('aria-invalid');
+      field.removeAttribute('aria-errormessage');
     }
   };
 
-  const countDown = (form, seconds) => {
+  /** Holds the button until the service would listen again. */
+  const countDown = (button, seconds) => {
     const end = Date.now() + seconds * 1000;
-    waiting = form;
+    held = button;
+    held.setAttribute('aria-disabled', 'true');
     const tick = () => {
       const left = Math.ceil((end - Date.now()) / 1000);
       if (left > 0) say(wait, `You can try again in ${left} s.`);
@@ -130,23 +137,25 @@ function formError() {
 
   return {
     clear,
-    isWaiting: (form) => waiting === form,
     show(form, problem) {
       clear();
-      form.querySelector('[type=submit]').before(box);
+      submitOf(form).before(box);
       box.hidden = false;
       text.textContent = sentence(problem.message);
-      if (problem.status === 429) countDown(form, problem.retryAfter || 1);
-      else if (!problem.isOutage) markFields(form, problem.status);
+      if (problem.status === 429) countDown(submitOf(form), problem.retryAfter || 1);
+      else if (!problem.isOutage) markFields(form, problem);
     },
   };
 }
 
-/** A taken name is the name's fault; for the rest the text says more. */
-function markFields(form, status) {
-  const { username, password } = form.elements;
-  const fields = status === 409 ? [username] : [username, password];
-  fields.forEach((field) => field.setAttribute('aria-invalid', 'true'));
+/** Marks what the service found fault with, as far as its answer tells. */
+function markFields({ elements: { username, password } }, { status, message }) {
+  const ofPassword = status === 422 && message.includes('password');
+  const fields = status === 401 ? [username, password] : [ofPassword ? password : username];
+  for (const field of fields) {
+    field.setAttribute('aria-invalid', 'true');
+    field.setAttribute('aria-errormessage', 'account-error-text');
+  }
   fields[0].focus();
 }
 

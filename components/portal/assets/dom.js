@@ -41,10 +41,10 @@ export function announce(text) {
  * which a disabled one would lose.
  */
 export async function whileBusy(control, task) {
-  if (control.getAttribute('aria-disabled') === 'true') return;
+  if (control.getAttribute('aria-disabled') === 'true') return undefined;
   control.setAttribute('aria-disabled', 'true');
   try {
-    await task();
+    return await task();
   } finally {
     control.removeAttribute('aria-disabled');
   }
@@ -59,7 +59,7 @@ export function sentence(text) {
 export function bytes(count) {
   if (count < 1024) return `${count} B`;
   const kilo = count / 1024;
-  return kilo < 1024 ? `${kilo.toFixed(0)} KB` : `${(kilo / 1024).toFixed(1)} MB`;
+  return kilo < 1000 ? `${kilo.toFixed(0)} KB` : `${(kilo / 1024).toFixed(1)} MB`;
 }
 
 export function duration(ms) {

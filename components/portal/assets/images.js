@@ -5,9 +5,9 @@
  */
 
 import { Problem, request, until, upload } from './api.js';
-import { announce, byId, bytes, dateTime, el, say, sentence, whileBusy } from './dom.js';
+import { announce, byId, bytes, dateTime, el, format, say, sentence, whileBusy } from './dom.js';
 import { outageNotice } from './outage.js';
-import { describe } from './viewer.js';
+import { describe, dimensions } from './viewer.js';
 
 const PAGE = 24;
 
@@ -21,8 +21,12 @@ export function startImages({ viewer, onSessionLost }) {
     if (error.status === 401) onSessionLost();
     else notice.failed(error);
   };
-  const add = (image, where) => where(card(image, { viewer, failed, onGone: showEmpty }));
   const gallery = byId('gallery');
+  // An upload may also be in a page that was asked for meanwhile.
+  const isShown = (id) => [...gallery.children].some((item) => item.dataset.id === id);
+  const add = (image, where) => {
+    if (!isShown(image.id)) where(card(image, { viewer, failed, onGone: showEmpty }));
+  };
 
   const load = async (after) => {
     const visit = state.visit;
@@ -34,7 +38,10 @@ export function startImages({ viewer, onSessionLost }) {
       const { document } = await request('GET', `/images?limit=${PAGE}${after ? `&after=${after}` : ''}`);
       if (visit !== state.visit) return;
       if (!after) gallery.replaceChildren();
+      const before = gallery.children.length;
       document.images.forEach((image) => add(image, (item) => gallery.append(item)));
+      // The button may vanish now: what it brought takes the focus.
+      if (after) gallery.children[before]?.querySelector('button').focus();
       state.next = document.next;
       byId('gallery-more').hidden = state.next === null;
       showEmpty();
@@ -61,6 +68,8 @@ export function startImages({ viewer, onSessionLost }) {
       if (user === state.user) return;
       Object.assign(state, { user, next: null, visit: state.visit + 1 });
       gallery.replaceChildren();
+      byId('uploads').replaceChildren();
+      byId('uploads-clear').hidden = true;
       byId('gallery-empty').hidden = true;
       byId('gallery-more').hidden = true;
       load();
@@ -110,14 +119,14 @@ function uploadQueue(onUploaded, onSessionLost) {
       const row = uploadRow(file);
       last = last.then(async () => {
         await row.start(onUploaded, onSessionLost);
-        clear.hidden = false;
+        clear.hidden = byId('uploads').children.length === 0;
       });
     }
   };
 }
 
 function uploadRow(file) {
-  const word = el('span', { class: 'quiet', role: 'status' }, 'In line');
+  const word = el('span', { class: 'quiet', role: 'status' }, 'Waiting');
   const bar = el('progress', { 'data-testid': 'upload-progress', max: '1', value: '0', 'aria-label': `Upload of ${file.name}` });
   const cancel = el('button', { type: 'button', class: 'link', 'aria-label': `Cancel the upload of ${file.name}` }, 'Cancel');
   const item = el(
@@ -138,13 +147,16 @@ function uploadRow(file) {
 
   return {
     async start(onUploaded, onSessionLost) {
-      if (item.dataset.state !== 'queued') return;
+      if (!item.isConnected || item.dataset.state !== 'queued') return;
       item.dataset.state = 'uploading';
       word.textContent = bytes(file.size);
       const transfer = upload('/images/upload', file, (part) => { bar.value = part; });
       cancel.addEventListener('click', transfer.cancel, { once: true });
       try {
-        onUploaded(await transfer.done);
+        const image = await transfer.done;
+        // The list was emptied: someone else is logged in by now.
+        if (!item.isConnected) return;
+        onUploaded(image);
         finish('done', 'Uploaded.');
       } catch (error) {
         if (!(error instanceof Problem)) throw error;
@@ -167,7 +179,13 @@ function card(image, { viewer, failed, onGone }) {
     'li',
     { 'data-testid': 'image-card', 'data-id': image.id },
     view,
-    el('div', { class: 'caption' }, el('span', {}, name), el('span', { class: 'quiet' }, `${bytes(image.size)} · ${uploaded}`), remove),
+    el(
+      'div',
+      { class: 'caption' },
+      el('span', {}, dimensions(image)), remove,
+      el('span', { class: 'quiet' }, `${format(image.type)}, ${bytes(image.size)}`),
+      el('span', { class: 'quiet' }, uploaded),
+    ),
   );
   view.addEventListener('click', () => viewer.open(image, `${bytes(image.size)}, uploaded ${uploaded}`));
   remove.addEventListener('click', () => whileBusy(remove, async () => {

@@ -26,10 +26,11 @@ export function startLive() {
   const refresh = poll(async () => {
     try {
       const { document } = await request('GET', '/portal/stats', { timeout: 5_000 });
-      document.queues.forEach((queue) => depthOf(queue.name)(queue));
+      document.queues.forEach((queue) => depthOf(queue.name).show(queue));
       notice.worked();
     } catch (error) {
       if (error instanceof Problem) notice.failed(error);
+      depths.forEach((depth) => depth.unknown());
       throw error;
     }
   }, { every: EVERY_MS });
@@ -43,23 +44,26 @@ function added(chart) {
 }
 
 function depthChart(queue) {
-  const chart = added(chartCard({ testid: `depth-${queue}`, name: `Queue ${queue}`, unit: 'messages' }));
+  const chart = added(chartCard({ testid: `depth-${queue}`, name: `Queue: ${queue}`, unit: 'messages' }));
   const values = [];
-  return ({ visible, in_flight: inFlight }) => {
-    const depth = visible + inFlight;
-    remember(values, depth);
-    chart.show({
-      values,
-      now: String(depth),
-      below: `${visible} waiting, ${inFlight} in work`,
-      inWords: `now ${depth}, highest of the last minute ${Math.max(...values)}`,
-    });
+  return {
+    show({ visible, in_flight: inFlight }) {
+      const depth = visible + inFlight;
+      remember(values, depth);
+      chart.show({
+        values,
+        now: String(depth),
+        below: `${visible} waiting, ${inFlight} in work`,
+        inWords: `now ${depth}, highest of the last minute ${Math.max(...values)}`,
+      });
+    },
+    unknown: () => chart.show({ values, now: '–', below: 'not known now', inWords: 'not known now' }),
   };
 }
 
 function ownMessages() {
-  const rate = added(chartCard({ testid: 'rate', name: 'Rate', unit: 'per second' }));
-  const latency = added(chartCard({ testid: 'latency', name: 'Latency, median', unit: 'ms' }));
+  const rate = added(chartCard({ testid: 'rate', name: 'Rate', unit: '/ s' }));
+  const latency = added(chartCard({ testid: 'latency', name: 'Latency', unit: 'ms' }));
   let sinceTick = 0;
   const perTick = [];
   const rates = [];
@@ -97,7 +101,7 @@ function showLatency(chart, latencies) {
   chart.show({
     values: latencies,
     now: String(median),
-    below: `last ${latencies.length}, at most ${highest} ms`,
+    below: `median, at most ${highest}`,
     inWords: `median of the last ${latencies.length} messages ${median} ms, highest ${highest} ms`,
   });
 }

@@ -23,8 +23,13 @@ export function startMessages({ onFinished }) {
     event.preventDefault();
     whileBusy(event.submitter ?? form, async () => {
       const text = checkedText();
-      if (text !== undefined) await send(text);
+      if (text === undefined) return;
+      const sent = await send(text);
+      byId('message-progress').textContent = sent ? 'Sent; its row says when it is processed' : '';
     });
+  });
+  byId('message-input').addEventListener('keydown', (event) => {
+    if (event.key === 'Enter' && (event.ctrlKey || event.metaKey)) form.requestSubmit(form.querySelector('[type=submit]'));
   });
   byId('message-burst').addEventListener('click', (event) => whileBusy(event.currentTarget, async () => {
     const text = checkedText();
@@ -55,6 +60,7 @@ async function burst(send) {
   let taken = 0;
   let sent = 0;
   const progress = byId('message-progress');
+  progress.textContent = `0 of ${BURST} sent`;
   const worker = async () => {
     while (taken < BURST) {
       taken += 1;
@@ -63,6 +69,7 @@ async function burst(send) {
     }
   };
   await Promise.all(Array.from({ length: PARALLEL }, worker));
+  if (sent < BURST) progress.textContent = `Stopped: ${sent} of ${BURST} sent`;
 }
 
 /** Sends and follows; true once the queue has the message. */
@@ -110,7 +117,7 @@ function newRow(id) {
   const badge = el('span', { class: 'badge' });
   const facts = el('span', { class: 'quiet' });
   const more = el('div', { class: 'result' });
-  const details = el('details', {}, el('summary', {}, badge, el('code', {}, id.slice(0, 8) || '–'), facts), more);
+  const details = el('details', {}, el('summary', {}, badge, el('code', {}, id.slice(0, 8)), facts), more);
   const item = el('li', { 'data-testid': 'message-row', 'data-id': id }, details);
   const turn = (state, text, ...inside) => {
     item.dataset.state = state;
@@ -124,12 +131,14 @@ function newRow(id) {
     waiting(again) {
       const button = el('button', { type: 'button' }, 'Look again');
       button.addEventListener('click', again, { once: true });
-      const text = `Message ${id} is not processed after a minute. It stays in the queue.`;
+      const text = `Message ${id} has no result after a minute. It may still come.`;
       turn('waiting', 'over a minute', el('p', {}, text), button);
     },
     processed(answer, latency, seen) {
       turn('processed', `${duration(latency)} · seen after ${duration(seen)}`);
-      details.addEventListener('toggle', () => more.append(...result(answer, latency)), { once: true });
+      const unfold = () => more.append(...result(answer, latency));
+      if (details.open) unfold();
+      else details.addEventListener('toggle', unfold, { once: true });
     },
   };
   row.queued();

@@ -32,7 +32,7 @@ export function outageNotice(section, key, name, retry) {
     /** What the service says of itself; empty when it is ready. */
     service(reason) {
       const recovered = unready !== '' && reason === '';
-      unready = reason === '' ? '' : `${reason} The other sections go on working.`;
+      unready = reason;
       show();
       if (recovered) retry();
     },

@@ -7,6 +7,7 @@ import { Problem, poll, request } from './api.js';
 import { byId, el, say } from './dom.js';
 
 const EVERY_MS = 5_000;
+const SLOWEST_MS = 20_000;
 const TIMEOUT_MS = 4_000;
 
 /** `services`: `{ id, name, notice }`, in the order of the strip. */
@@ -23,7 +24,8 @@ export function startStatus(services) {
   poll(async () => {
     await Promise.all(rows.map(check));
     summarise(rows);
-  }, { every: EVERY_MS });
+    if (rows.every(({ reason }) => reason !== '')) throw new Problem(0, 'no service answers');
+  }, { every: EVERY_MS, slowest: SLOWEST_MS });
 }
 
 function row(service) {
@@ -43,9 +45,10 @@ async function readiness({ id, name }) {
     return '';
   } catch (error) {
     if (!(error instanceof Problem)) throw error;
+    const service = name.toLowerCase();
     return error.status === 503
-      ? `${name} is down: it is not ready to answer.${failedChecks(error.document)}`
-      : `${name} is down: it does not answer.`;
+      ? `The ${service} service is down.${failedChecks(error.document)}`
+      : `The ${service} service is down: it does not answer.`;
   }
 }
 
@@ -66,9 +69,8 @@ function show(each, reason) {
 
 function summarise(rows) {
   const down = rows.filter((each) => each.reason !== '').map((each) => each.service.name);
-  const text = down.length === 0
-    ? 'All services are ready.'
-    : `Down now: ${down.join(', ')}. The others go on working.`;
+  const others = down.length < rows.length ? ' The others go on working.' : '';
+  const text = down.length === 0 ? 'All services are ready.' : `Down now: ${down.join(', ')}.${others}`;
   const summary = byId('services-summary');
   summary.classList.toggle('bad', down.length > 0);
   say(summary, text);

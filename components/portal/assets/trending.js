@@ -9,6 +9,7 @@ import { outageNotice } from './outage.js';
 import { describe } from './viewer.js';
 
 const EVERY_MS = 10_000;
+const SLOWEST_MS = 60_000;
 
 export function startTrending({ viewer }) {
   const notice = outageNotice(byId('trending'), 'recommend', 'The list of trending images', () => refresh());
@@ -24,7 +25,7 @@ export function startTrending({ viewer }) {
       if (error instanceof Problem) notice.failed(error);
       throw error;
     }
-  }, { every: EVERY_MS });
+  }, { every: EVERY_MS, slowest: SLOWEST_MS });
   return { notice };
 }
 

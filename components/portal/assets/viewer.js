@@ -6,9 +6,14 @@
 
 import { byId, format } from './dom.js';
 
+/** `800 × 600`. */
+export function dimensions({ width, height }) {
+  return `${width} × ${height}`;
+}
+
 /** `800 × 600 PNG`. */
-export function describe({ width, height, type }) {
-  return `${width} × ${height} ${format(type)}`;
+export function describe(image) {
+  return `${dimensions(image)} ${format(image.type)}`;
 }
 
 export function startViewer() {
