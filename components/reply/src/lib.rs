@@ -124,7 +124,12 @@ pub fn timestamp(time: SystemTime) -> String {
 #[cfg(target_family = "wasm")]
 impl spin_sdk::http::IntoResponse for Reply {
     fn into_response(self) -> spin_sdk::http::Response {
+        // Without it the body would go out in chunks, and HEAD would not tell its size.
+        let length = self.body.len();
         let mut response = spin_sdk::http::Response::new(self.status, self.body);
+        if ![204, 304].contains(&self.status) {
+            response.set_header("content-length", length.to_string());
+        }
         for (name, value) in self.headers {
             response.set_header(name, value);
         }

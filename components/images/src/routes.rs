@@ -1,0 +1,157 @@
+//! What a request asks of the image service, by method and path.
+
+use reply::{Reply, allow};
+use request::Head;
+
+use crate::id::is_id;
+
+/// What has to be done for a request.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) enum Route {
+    /// Nothing: this is the answer.
+    Answer(Reply),
+    /// Ask everything that the service needs whether it is there.
+    Ready,
+    /// Take in the picture in the body.
+    Upload,
+    /// Tell the caller's own images.
+    List { limit: usize, after: Option<String> },
+    /// Return an image.
+    Show { id: String },
+    /// Return a thumbnail.
+    Thumbnail { id: String },
+    /// Delete an image of the caller.
+    Delete { id: String },
+}
+
+/// Images on one page, unless the request says otherwise.
+const DEFAULT_LIMIT: usize = 50;
+
+/// The most images on one page.
+const MAX_LIMIT: usize = 100;
+
+/// Chooses by method and request target.
+pub(crate) fn route(head: &Head) -> Route {
+    const READ: &[&str] = &["GET", "HEAD"];
+    let path = head.path();
+    let method = head.method.as_str();
+    let (resource, methods): (Route, &[&str]) = match path.split('/').collect::<Vec<_>>()[..] {
+        ["", "healthz", "images"] => (Route::Answer(reply::alive()), READ),
+        ["", "readyz", "images"] => (Route::Ready, READ),
+        ["", "images"] => (list(head), READ),
+        ["", "images", "upload"] => (Route::Upload, &["POST"]),
+        ["", "images", id] if is_id(id) => {
+            let id = id.to_owned();
+            let resource = match method {
+                "DELETE" => Route::Delete { id },
+                _ => Route::Show { id },
+            };
+            (resource, &["GET", "HEAD", "DELETE"])
+        }
+        ["", "images", id, "thumbnail"] if is_id(id) => {
+            (Route::Thumbnail { id: id.to_owned() }, READ)
+        }
+        _ => {
+            let reply = Reply::problem(404, &format!("nothing is at `{path}`"));
+            return Route::Answer(reply.with("cache-control", "no-store"));
+        }
+    };
+    allow(methods, method).map_or(resource, |reply| {
+        Route::Answer(reply.with("cache-control", "no-store"))
+    })
+}
+
+fn list(head: &Head) -> Route {
+    let (mut limit, mut after) = (DEFAULT_LIMIT, None);
+    for (name, value) in head.query() {
+        match &*name {
+            "limit" => match value.parse() {
+                Ok(number) if (1..=MAX_LIMIT).contains(&number) => limit = number,
+                _ => return bad_list(&format!("`limit` is a whole number from 1 to {MAX_LIMIT}")),
+            },
+            "after" if is_id(&value) => after = Some(value.into_owned()),
+            "after" => return bad_list("`after` is the id of an image"),
+            _ => {}
+        }
+    }
+    Route::List { limit, after }
+}
+
+fn bad_list(detail: &str) -> Route {
+    Route::Answer(Reply::problem(400, detail).with("cache-control", "no-store"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const ID: &str = "0123456789abcdef0123456789abcdef";
+
+    fn at(method: &str, target: &str) -> Route {
+        route(&Head::new(method, target, &[]))
+    }
+
+    #[test]
+    fn paths_find_their_route() {
+        let id = || ID.to_owned();
+        let image = format!("/images/{ID}");
+        let list = |limit, after| Route::List { limit, after };
+        for (method, target, expected) in [
+            ("POST", "/images/upload", Route::Upload),
+            ("GET", "/images", list(50, None)),
+            ("HEAD", "/images?limit=1", list(1, None)),
+            (
+                "GET",
+                &format!("/images?after={ID}&limit=100&x=y"),
+                list(100, Some(id())),
+            ),
+            ("GET", &image, Route::Show { id: id() }),
+            ("HEAD", &image, Route::Show { id: id() }),
+            ("DELETE", &image, Route::Delete { id: id() }),
+            (
+                "GET",
+                &format!("{image}/thumbnail?1"),
+                Route::Thumbnail { id: id() },
+            ),
+            ("GET", "/readyz/images", Route::Ready),
+            ("GET", "/healthz/images", Route::Answer(reply::alive())),
+        ] {
+            assert_eq!(at(method, target), expected, "{method} {target}");
+        }
+    }
+
+    #[test]
+    fn bad_requests_are_refused() {
+        let image = format!("/images/{ID}");
+        for (method, target, status, allowed) in [
+            ("GET", "/images/upload", 405, Some("POST, OPTIONS")),
+            ("OPTIONS", "/images/upload", 204, Some("POST, OPTIONS")),
+            ("POST", "/images", 405, Some("GET, HEAD, OPTIONS")),
+            ("PUT", &image, 405, Some("GET, HEAD, DELETE, OPTIONS")),
+            (
+                "DELETE",
+                &format!("{image}/thumbnail"),
+                405,
+                Some("GET, HEAD, OPTIONS"),
+            ),
+            ("GET", "/images?limit=0", 400, None),
+            ("GET", "/images?limit=101", 400, None),
+            ("GET", "/images?limit=", 400, None),
+            ("GET", "/images?limit=-1", 400, None),
+            ("GET", "/images?after=1", 400, None),
+            ("GET", "/images/", 404, None),
+            ("GET", "/images/x", 404, None),
+            ("GET", &image.to_uppercase(), 404, None),
+            ("GET", &format!("{image}/"), 404, None),
+            ("GET", &format!("{image}.thumbnail"), 404, None),
+            ("GET", "", 404, None),
+        ] {
+            let Route::Answer(reply) = at(method, target) else {
+                panic!("{method} {target} is not answered");
+            };
+            assert_eq!(reply.status, status, "{method} {target}");
+            assert_eq!(reply.header("allow"), allowed, "{method} {target}");
+            assert_eq!(reply.header("cache-control"), Some("no-store"), "{target}");
+        }
+    }
+}

@@ -1,0 +1,312 @@
+//! The embedded files and how they are served: by entity tag, compressed for
+//! those who take it, under a policy that lets the page load its own files only.
+
+use reply::Reply;
+use request::Head;
+
+/// A file of the page.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) struct Asset {
+    /// Where it is served.
+    pub(crate) path: &'static str,
+    media_type: &'static str,
+    plain: Representation,
+    /// Nothing when compression does not make it smaller.
+    gzip: Option<Representation>,
+}
+
+#[derive(Debug, PartialEq, Eq)]
+struct Representation {
+    bytes: &'static [u8],
+    etag: &'static str,
+}
+
+/// Every file, as the build script found it.
+pub(crate) static ASSETS: &[Asset] = include!(concat!(env!("OUT_DIR"), "/assets.rs"));
+
+/// The file that is served at this path.
+pub(crate) fn asset(path: &str) -> Option<&'static Asset> {
+    ASSETS.iter().find(|asset| asset.path == path)
+}
+
+impl Asset {
+    /// Whether a browser shows it as a page of its own, which then loads images.
+    pub(crate) fn is_page(&self) -> bool {
+        self.media_type.starts_with("text/html")
+    }
+
+    /// The answer to a GET or HEAD.
+    ///
+    /// Names do not change with contents, so browsers must ask each time (by entity
+    /// tag, which costs no body): after an update nobody runs old scripts on new
+    /// services.
+    pub(crate) fn reply(&self, head: &Head, images: Option<&ImagesOrigin>) -> Reply {
+        let packed = self.gzip.as_ref().filter(|_| takes_gzip(head));
+        let chosen = packed.unwrap_or(&self.plain);
+        let mut reply = if is_known(head, chosen.etag) {
+            Reply::empty(304)
+        } else {
+            Reply {
+                body: chosen.bytes.to_vec(),
+                ..Reply::empty(200).with("content-type", self.media_type)
+            }
+        };
+        if packed.is_some() && reply.status == 200 {
+            reply = reply.with("content-encoding", "gzip");
+        }
+        reply
+            .with("etag", chosen.etag)
+            .with("cache-control", "no-cache")
+            .with("vary", "accept-encoding")
+            .with("content-security-policy", policy(images))
+            .with("x-content-type-options", "nosniff")
+            .with("referrer-policy", "same-origin")
+    }
+}
+
+/// Where images are redirected to, as a policy may name it.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) struct ImagesOrigin(String);
+
+impl ImagesOrigin {
+    /// From the text of the variable `images_public_origin`: scheme, host and
+    /// perhaps a port. Anything more could change the policy that it stands in.
+    pub(crate) fn parse(text: &str) -> Result<Self, String> {
+        let rest = text
+            .strip_prefix("https://")
+            .or_else(|| text.strip_prefix("http://"));
+        if rest.is_some_and(is_authority) {
+            return Ok(Self(text.to_owned()));
+        }
+        Err(
+            "variable `images_public_origin` must be an origin, as in `https://images.example`"
+                .to_owned(),
+        )
+    }
+}
+
+/// A host name or address, perhaps with a port.
+fn is_authority(text: &str) -> bool {
+    let (host, port) = match text.rsplit_once(':') {
+        Some((host, port)) if !port.ends_with(']') => (host, Some(port)),
+        _ => (text, None),
+    };
+    let is_name = |host: &str| {
+        let plain = |c: char| c.is_ascii_alphanumeric() || c == '-' || c == '.';
+        !host.is_empty() && host.chars().all(plain)
+    };
+    let is_v6 = |host: &str| {
+        let inner = host
+            .strip_prefix('[')
+            .and_then(|host| host.strip_suffix(']'));
+        inner.is_some_and(|host| host.parse::<std::net::Ipv6Addr>().is_ok())
+    };
+    let is_port = |port: &str| {
+        port.chars().all(|c| c.is_ascii_digit()) && port.parse::<u16>().is_ok_and(|port| port > 0)
+    };
+    (is_name(host) || is_v6(host)) && port.is_none_or(is_port)
+}
+
+fn policy(images: Option<&ImagesOrigin>) -> String {
+    let images = images.map(|ImagesOrigin(origin)| format!(" {origin}"));
+    format!(
+        "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' blob:{}; \
+         connect-src 'self'; form-action 'self'; base-uri 'none'; frame-ancestors 'none'; \
+         manifest-src 'self'",
+        images.unwrap_or_default()
+    )
+}
+
+/// Whether the sender has these bytes already (RFC 9110, section 13.1.2, with the
+/// weak comparison). Our tags hold no comma, so one in a foreign tag does no harm.
+fn is_known(head: &Head, etag: &str) -> bool {
+    head.values("if-none-match")
+        .flat_map(|value| value.split(','))
+        .map(str::trim)
+        .any(|tag| tag == "*" || tag.strip_prefix("W/").unwrap_or(tag) == etag)
+}
+
+/// Whether the sender takes gzip, and does not like the plain form better
+/// (RFC 9110, section 12.5.3).
+fn takes_gzip(head: &Head) -> bool {
+    let (mut gzip, mut any, mut plain) = (None, None, 0.0);
+    let codings = head.values("accept-encoding");
+    for coding in codings.flat_map(|value| value.split(',')) {
+        let mut parts = coding.split(';').map(str::trim);
+        let name = parts.next().unwrap_or_default().to_ascii_lowercase();
+        let weight = weight(parts.next());
+        match name.as_str() {
+            "gzip" | "x-gzip" => gzip = Some(weight),
+            "*" => any = Some(weight),
+            "identity" => plain = weight,
+            _ => {}
+        }
+    }
+    let gzip = gzip.or(any).unwrap_or(0.0);
+    gzip > 0.0 && gzip >= plain
+}
+
+/// From 0 to 1; a parameter that is no weight refuses, which is always safe.
+fn weight(parameter: Option<&str>) -> f32 {
+    let Some(parameter) = parameter else {
+        return 1.0;
+    };
+    let value = parameter
+        .strip_prefix("q=")
+        .or_else(|| parameter.strip_prefix("Q="));
+    let weight = value.and_then(|value| value.parse().ok());
+    weight
+        .filter(|weight| (0.0..=1.0).contains(weight))
+        .unwrap_or(0.0)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const ASSET: Asset = Asset {
+        path: "/portal/app.js",
+        media_type: "text/javascript; charset=utf-8",
+        plain: Representation {
+            bytes: b"plain",
+            etag: "\"11\"",
+        },
+        gzip: Some(Representation {
+            bytes: b"packed",
+            etag: "\"22\"",
+        }),
+    };
+
+    fn reply(headers: &[(&str, &str)]) -> Reply {
+        ASSET.reply(&Head::new("GET", ASSET.path, headers), None)
+    }
+
+    #[test]
+    fn gzip_is_sent_to_those_who_take_it() {
+        for (value, is_packed) in [
+            ("gzip", true),
+            ("GZIP", true),
+            ("x-gzip", true),
+            ("deflate, gzip;q=1.0, *;q=0.5", true),
+            ("br;q=1.0, gzip ; q=0.001", true),
+            ("*", true),
+            ("identity;q=0.5, gzip;q=0.5", true),
+            ("gzip;Q=1", true),
+            ("", false),
+            ("br", false),
+            ("gzip;q=0", false),
+            ("gzip;q=0.000", false),
+            ("gzip;q=0, *", false),
+            ("*;q=0", false),
+            ("identity;q=1, gzip;q=0.5", false),
+            ("gzip;q=2", false),
+            ("gzip;q=NaN", false),
+            ("gzip;q=-1", false),
+            ("gzip;q=", false),
+            ("gzip;level=9", false),
+            ("gzipped", false),
+        ] {
+            let reply = reply(&[("accept-encoding", value)]);
+            let encoding = is_packed.then_some("gzip");
+            assert_eq!(reply.header("content-encoding"), encoding, "{value}");
+            let bytes: &[u8] = if is_packed { b"packed" } else { b"plain" };
+            assert_eq!(reply.body, bytes, "{value}");
+            assert_eq!(reply.header("vary"), Some("accept-encoding"));
+        }
+        assert_eq!(reply(&[]).body, b"plain");
+        let two = [("accept-encoding", "br"), ("accept-encoding", "gzip")];
+        assert_eq!(reply(&two).body, b"packed");
+    }
+
+    #[test]
+    fn what_is_known_is_not_sent_again() {
+        for (value, status) in [
+            ("\"11\"", 304),
+            ("W/\"11\"", 304),
+            ("*", 304),
+            ("\"0\",W/\"11\"", 304),
+            ("\"a,b\" ,  \"11\" ", 304),
+            ("\"22\"", 200),
+            ("11", 200),
+            ("\"1", 200),
+            ("w/\"11\"", 200),
+            ("", 200),
+        ] {
+            let reply = reply(&[("if-none-match", value)]);
+            assert_eq!(reply.status, status, "{value}");
+            assert_eq!(reply.header("etag"), Some("\"11\""));
+            assert_eq!(reply.header("cache-control"), Some("no-cache"));
+            assert_eq!(reply.body.is_empty(), status == 304);
+        }
+        let gzip = ("accept-encoding", "gzip");
+        let known = reply(&[gzip, ("if-none-match", "\"22\"")]);
+        assert_eq!(known.status, 304);
+        assert_eq!(known.header("etag"), Some("\"22\""));
+        assert_eq!(known.header("content-encoding"), None);
+        assert_eq!(reply(&[gzip, ("if-none-match", "\"11\"")]).status, 200);
+    }
+
+    #[test]
+    fn the_policy_names_the_images_origin_when_there_is_one() {
+        let head = Head::new("GET", "/", &[]);
+        let images = ImagesOrigin::parse("https://images.example:8443").unwrap();
+        let reply = ASSET.reply(&head, Some(&images));
+        let policy = reply.header("content-security-policy").unwrap();
+        assert!(
+            policy.contains("; img-src 'self' blob: https://images.example:8443; connect-src"),
+            "{policy}"
+        );
+        let reply = ASSET.reply(&head, None);
+        let policy = reply.header("content-security-policy").unwrap();
+        assert!(policy.contains("; img-src 'self' blob:; "), "{policy}");
+    }
+
+    #[test]
+    fn only_a_bare_origin_may_stand_in_the_policy() {
+        for text in [
+            "https://images.example",
+            "http://127.0.0.1:9000",
+            "http://[::1]:9000",
+            "http://[2001:db8::1]",
+            "https://my-bucket.s3.eu-central-1.amazonaws.com",
+        ] {
+            assert!(ImagesOrigin::parse(text).is_ok(), "{text}");
+        }
+        for text in [
+            "",
+            "images.example",
+            "https://",
+            "https://images.example/",
+            "https://images.example/path",
+            "https://*.example",
+            "https://a; script-src *",
+            "https://a 'unsafe-inline'",
+            "https://a,b",
+            "https://user@a",
+            "https://a:",
+            "https://a:0",
+            "https://a:+80",
+            "https://a:99999",
+            "http://[::g]",
+            "http://::1",
+            "javascript://a",
+            "HTTPS://a",
+            " https://a",
+        ] {
+            assert!(ImagesOrigin::parse(text).is_err(), "{text}");
+        }
+    }
+
+    #[test]
+    fn the_page_and_the_description_are_embedded() {
+        let page = asset("/").unwrap();
+        assert!(page.is_page());
+        assert!(page.plain.bytes.starts_with(b"<!doctype html>"));
+        assert_eq!(page.plain.etag.len(), 66);
+        let description = asset("/openapi.json").unwrap();
+        assert_eq!(description.media_type, "application/json");
+        let packed = description.gzip.as_ref().unwrap();
+        assert!(packed.bytes.starts_with(&[0x1f, 0x8b]));
+        assert_eq!(asset("/portal/index.html"), None);
+    }
+}
