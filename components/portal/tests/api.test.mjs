@@ -3,12 +3,14 @@
 
 import assert from 'node:assert/strict';
 import { spawn } from 'node:child_process';
-import { readFile } from 'node:fs/promises';
+import { copyFile, mkdtemp, readFile, rm, writeFile } from 'node:fs/promises';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
 import { after, before, test } from 'node:test';
 import { fileURLToPath } from 'node:url';
 
 import { start } from './support/app.mjs';
-import { login, register, upload } from './support/users.mjs';
+import { login, register, send, upload } from './support/users.mjs';
 
 const SCHEMATHESIS = process.env.GRISTMILL_TEST_SCHEMATHESIS;
 const LIMIT_MS = 300_000;
@@ -28,25 +30,28 @@ test('the application keeps what its API description says', { timeout: LIMIT_MS 
   const user = await register(app.url);
   const token = await login(app.url, user);
   const image = await upload(app.url, token, await readFile(file('fixtures/meadow.png')));
-  const { status, output } = await schemathesis(t.signal, {
+  const message = await send(app.url, { grain: 'rye' });
+  const folder = await mkdtemp(join(tmpdir(), 'gristmill-api-'));
+  t.after(() => rm(folder, { recursive: true, force: true }));
+  await copyFile(file('schemathesis.toml'), join(folder, 'schemathesis.toml'));
+  await writeFile(join(folder, 'images.txt'), JSON.stringify(image.id));
+  await writeFile(join(folder, 'messages.txt'), JSON.stringify(message.message_id));
+
+  const { status, output } = await schemathesis(folder, t.signal, {
     GRISTMILL_API_TOKEN: token,
     // Logging out ends the session: not the one of all the other calls.
     GRISTMILL_API_SPARE_TOKEN: await login(app.url, user),
-    GRISTMILL_API_IMAGE: image.id,
   });
   assert.equal(status, 0, `${output}\n\nThe application said last:\n${app.log()}`);
   t.diagnostic(output.trim().split('\n').at(-1));
 });
 
-/** Runs it to its end, with the settings beside this file. */
-async function schemathesis(signal, variables) {
+/** Runs it to its end in a folder with its settings, where it may leave traces. */
+async function schemathesis(folder, signal, variables) {
   const child = spawn(
     SCHEMATHESIS,
-    [
-      ...['--config-file', file('schemathesis.toml'), 'run', `${app.url}/openapi.json`],
-      ...['--url', app.url, '--no-color'],
-    ],
-    { env: { ...process.env, ...variables }, stdio: ['ignore', 'pipe', 'pipe'], signal },
+    ['run', `${app.url}/openapi.json`, '--url', app.url, '--no-color'],
+    { cwd: folder, env: { ...process.env, ...variables }, stdio: ['ignore', 'pipe', 'pipe'], signal },
   );
   let output = '';
   for (const stream of [child.stdout, child.stderr]) {

@@ -14,7 +14,7 @@ const BINARY = process.env.GRISTMILL_TEST_BIN ?? join(ROOT, 'target/release/gris
 // The first start compiles every component.
 const START_LIMIT_MS = 120_000;
 const STOP_LIMIT_MS = 15_000;
-const LOG_LINES = 200;
+const LOG_LINES = 60;
 
 /** Starts the application; `variables` are those of `spin.toml`. */
 export async function start(variables = {}) {

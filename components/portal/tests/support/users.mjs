@@ -31,6 +31,11 @@ export async function upload(origin, token, bytes) {
   return read(response);
 }
 
+/** Sends a message, and gives what the queue said of it. */
+export function send(origin, body) {
+  return post(origin, '/process_message', body);
+}
+
 async function post(origin, path, body) {
   const response = await fetch(origin + path, {
     method: 'POST',
