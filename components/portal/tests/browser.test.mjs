@@ -36,6 +36,7 @@ async function visiting(app, options, work) {
     await portal.settled();
     await work({ visit, page, portal });
   } catch (error) {
+    error.message += `\n\nThe browser said:\n${visit.complaints().join('\n')}`;
     error.message += `\n\nThe application said last:\n${app.log()}`;
     throw error;
   }

@@ -71,9 +71,14 @@ class Visit {
   /** Ends the visit, which must have been without errors on the console. */
   async leave() {
     await this.page.context().close();
+    assert.deepEqual(this.complaints(), [], 'the browser complains');
+  }
+
+  /** What went wrong so far, but for the refusals that were expected. */
+  complaints() {
     const errors = this.#errors.filter((message) => !this.#isRefusal(message));
     const told = errors.map((message) => `${message.text()} (${message.location().url})`);
-    assert.deepEqual([...this.#faults, ...told], [], 'the browser complains');
+    return [...this.#faults, ...told];
   }
 
   /** Checks what is shown now for barriers. */
