@@ -2,8 +2,10 @@
 // Owns Chromium and what a visit is checked for; does not know what is on a page.
 
 import assert from 'node:assert/strict';
-import { readFile } from 'node:fs/promises';
+import { mkdtemp, readFile, rm } from 'node:fs/promises';
 import { createRequire } from 'node:module';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
 
 const NODE_MODULES = process.env.GRISTMILL_TEST_NODE_MODULES;
 const CHROMIUM = process.env.GRISTMILL_TEST_CHROMIUM;
@@ -14,15 +16,18 @@ const USUAL_REFUSALS = [
   [404, /^\/images\/[0-9a-f]{32}\/thumbnail$/],
 ];
 
-/** Starts Chromium with a profile of its own. */
+/** Starts Chromium with a home and a profile of its own. */
 export async function launch() {
   const hint = 'is not set: eval "$(cargo xtask servers)"';
   assert.ok(CHROMIUM, `GRISTMILL_TEST_CHROMIUM ${hint}`);
   assert.ok(NODE_MODULES, `GRISTMILL_TEST_NODE_MODULES ${hint}`);
   const require = createRequire(`${NODE_MODULES}/`);
   const axe = await readFile(require.resolve('axe-core/axe.min.js'), 'utf8');
+  // Beside its profile it keeps crash reports and caches.
+  const home = await mkdtemp(join(tmpdir(), 'gristmill-browser-'));
   const chromium = await require('playwright-core').chromium.launch({
     executablePath: CHROMIUM,
+    env: { ...process.env, HOME: home, XDG_CONFIG_HOME: join(home, '.config'), XDG_CACHE_HOME: join(home, '.cache') },
     args: [
       '--no-sandbox',
       '--disable-gpu',
@@ -42,7 +47,10 @@ export async function launch() {
       await page.goto(url);
       return visit;
     },
-    close: () => chromium.close(),
+    async close() {
+      await chromium.close();
+      await rm(home, { recursive: true, force: true });
+    },
   };
 }
 

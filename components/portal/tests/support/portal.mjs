@@ -7,7 +7,7 @@ import { fileURLToPath } from 'node:url';
 const SERVICES = ['process-message', 'auth', 'images', 'counter', 'recommend', 'portal'];
 export const FIXTURES = ['meadow.png', 'dusk.jpg', 'mill.gif', 'sea.webp'];
 // The schedule ticks once a minute, and the page asks every few seconds.
-const SCHEDULE_LIMIT_MS = 75_000;
+const SCHEDULE_LIMIT_MS = 90_000;
 
 /** The path of a file under `fixtures`. */
 export function fixture(name) {
