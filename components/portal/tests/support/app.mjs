@@ -94,7 +94,7 @@ class App {
         await this.#exited;
       }
     }
-    await rm(this.#state, { recursive: true, force: true });
+    await rm(this.#state, { recursive: true, force: true, maxRetries: 5 });
   }
 
   #remember(line) {

@@ -49,7 +49,7 @@ export async function launch() {
     },
     async close() {
       await chromium.close();
-      await rm(home, { recursive: true, force: true });
+      await rm(home, { recursive: true, force: true, maxRetries: 5 });
     },
   };
 }
