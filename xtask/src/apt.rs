@@ -144,22 +144,22 @@ impl Apt {
         unpack(&package, into)
     }
 
-    /// Downloads a package together with all that it needs and the machine
+    /// Downloads packages together with all that they need and the machine
     /// lacks, has apt verify them, and unpacks them into one directory. Nothing
     /// is installed: no script of a package runs.
-    pub(crate) fn unpack_complete(&self, package: &str, into: &Path) -> Result<()> {
+    pub(crate) fn unpack_complete(&self, packages: &[&str], into: &Path) -> Result<()> {
         let downloads = self.directory.join("cache/archives");
         remove_dir_if_present(&downloads)?;
         fs::create_dir_all(downloads.join("partial"))?;
         let mut download = self.apt("apt-get");
         download.args(["install", "--yes", "--download-only"]);
-        download.args(["--no-install-recommends", package]);
+        download.arg("--no-install-recommends").args(packages);
         process::capture(&mut download, DOWNLOAD_LIMIT)?.success()?;
-        let packages = packages_in(&downloads)?;
-        if packages.is_empty() {
-            bail!("`{package}` counts as installed already");
+        let files = packages_in(&downloads)?;
+        if files.is_empty() {
+            bail!("`{}` counts as installed already", packages.join(" "));
         }
-        for package in packages {
+        for package in files {
             unpack(&package, into)?;
         }
         remove_dir_if_present(&downloads)

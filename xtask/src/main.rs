@@ -5,6 +5,8 @@ mod apt;
 mod bench;
 mod build;
 mod lint;
+mod npm;
+mod portal;
 mod printer;
 mod process;
 mod servers;
@@ -52,12 +54,13 @@ enum Command {
     ///
     /// Every suite runs although one fails; a table of their minutes ends it.
     /// The real servers that tests talk to (Redis, PostgreSQL, Mosquitto, DynamoDB
-    /// Local, ministack) come from this machine or go to `target/servers`.
+    /// Local, ministack) and the clients that they talk through (Chromium by
+    /// Playwright, Schemathesis) come from this machine or go to `target/servers`.
     Test {
         /// Run only this suite; may be repeated.
         #[arg(long, value_enum, value_name = "SUITE")]
         only: Vec<suites::Suite>,
-        /// Fail when a server cannot be had, instead of skipping its tests; a
+        /// Fail when a server or client cannot be had, instead of skipping its tests; a
         /// non-empty variable CI means the same.
         #[arg(long)]
         require_servers: bool,
@@ -70,13 +73,15 @@ enum Command {
         #[arg(long)]
         release: bool,
     },
-    /// Only prepare the servers that tests talk to.
+    /// Only prepare the servers and clients of the tests.
     ///
     /// Prints their environment variables for a shell, so that single tests can
     /// run by hand: `eval "$(cargo xtask servers)"`.
     Servers,
     /// Check formatting, clippy, spelling and dependencies.
     Lint,
+    /// Take the screenshots of the page into docs/images.
+    Screenshots,
     /// Run the benchmarks and print their table.
     Bench {
         /// Options of the harness, as in `-- --write docs/benchmarks.md`.
@@ -125,6 +130,7 @@ fn run(arguments: Arguments) -> Result<()> {
         Command::Build { release: _ } => build::everything(&workspace),
         Command::Servers => servers::run(&workspace),
         Command::Lint => lint::run(&workspace),
+        Command::Screenshots => portal::screenshots(&workspace),
         Command::Bench { arguments } => bench::run(&workspace, &arguments),
         Command::Setup { target_from } => wasm_target::ensure(&workspace, target_from),
     }

@@ -1,6 +1,7 @@
-//! The servers that tests of the native host talk to: real ones, found on this
-//! machine or put under `target/servers`. Owns which there are and under which
-//! environment variables tests find them; starting them is the tests' own.
+//! The servers that tests of the native host talk to, and the clients that tests
+//! of the application talk through: real ones, found on this machine or put under
+//! `target/servers`. Owns which there are and under which environment variables
+//! tests find them; starting them is the tests' own.
 
 mod dynamodb;
 mod programs;
@@ -10,6 +11,7 @@ use std::path::PathBuf;
 
 use anyhow::{Context, Result};
 
+use crate::npm::{self, Node};
 use crate::printer;
 use crate::venv::{self, Venv};
 use crate::workspace::Workspace;
@@ -21,7 +23,12 @@ pub(crate) type Variable = (&'static str, PathBuf);
 /// A test that finds its server missing then fails instead of passing by.
 pub(crate) const REQUIRED: &str = "GRISTMILL_TEST_REQUIRE_SERVERS";
 
-/// One of the servers.
+/// The Node that runs tests in JavaScript.
+pub(crate) const NODE: &str = "GRISTMILL_TEST_NODE";
+/// Where those tests find their packages.
+pub(crate) const NODE_MODULES: &str = "GRISTMILL_TEST_NODE_MODULES";
+
+/// One of the servers, or of the clients.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Server {
     Redis,
@@ -29,16 +36,24 @@ pub(crate) enum Server {
     Mosquitto,
     DynamoDb,
     Ministack,
+    Node,
+    Playwright,
+    Chromium,
+    Schemathesis,
 }
 
 impl Server {
     /// All of them, in the order of the report.
-    pub(crate) const ALL: [Self; 5] = [
+    pub(crate) const ALL: [Self; 9] = [
         Self::Redis,
         Self::Postgres,
         Self::Mosquitto,
         Self::DynamoDb,
         Self::Ministack,
+        Self::Node,
+        Self::Playwright,
+        Self::Chromium,
+        Self::Schemathesis,
     ];
 
     /// As the report calls it.
@@ -49,6 +64,10 @@ impl Server {
             Self::Mosquitto => "mosquitto",
             Self::DynamoDb => "dynamodb",
             Self::Ministack => "ministack",
+            Self::Node => "node",
+            Self::Playwright => "playwright",
+            Self::Chromium => "chromium",
+            Self::Schemathesis => "schemathesis",
         }
     }
 }
@@ -57,6 +76,7 @@ const REDIS: Wanted = Wanted {
     package: "redis-server",
     programs: &["redis-server"],
     folders: &["usr/bin"],
+    fonts: false,
     version: "--version",
     serves: |said| said.contains("Redis server"),
 };
@@ -65,6 +85,7 @@ const POSTGRES: Wanted = Wanted {
     package: "postgresql",
     programs: &["postgres", "initdb", "pg_ctl"],
     folders: &["usr/lib/postgresql/*/bin"],
+    fonts: false,
     version: "--version",
     serves: |said| said.contains("PostgreSQL"),
 };
@@ -74,8 +95,19 @@ const MOSQUITTO: Wanted = Wanted {
     programs: &["mosquitto"],
     // The second one has the program that hashes passwords.
     folders: &["usr/sbin", "usr/bin"],
+    fonts: false,
     version: "-h",
     serves: |said| said.contains("mosquitto version"),
+};
+
+const CHROMIUM: Wanted = Wanted {
+    package: "chromium",
+    programs: &["chromium"],
+    // The browser itself: `usr/bin` has a script that reads settings of the machine.
+    folders: &["usr/lib/chromium"],
+    fonts: true,
+    version: "--version",
+    serves: |said| said.contains("Chromium "),
 };
 
 /// Prepares all and prints what a shell needs to run their tests by hand.
@@ -93,7 +125,6 @@ pub(crate) fn run(workspace: &Workspace) -> Result<()> {
 /// Makes servers available, one by one; what they share is prepared once.
 pub(crate) struct Servers<'a> {
     workspace: &'a Workspace,
-    folder: PathBuf,
     programs: Programs,
     /// Two calls at once would do the same work twice and race to the renames.
     _lock: File,
@@ -110,8 +141,7 @@ impl<'a> Servers<'a> {
             .context("cannot wait for another `cargo xtask`")?;
         Ok(Self {
             workspace,
-            programs: Programs::new(folder.clone()),
-            folder,
+            programs: Programs::new(folder),
             _lock: lock,
         })
     }
@@ -134,7 +164,23 @@ impl<'a> Servers<'a> {
                 let found = self.programs.ensure(&MOSQUITTO)?;
                 Ok(vec![("GRISTMILL_TEST_MOSQUITTO", found.join("mosquitto"))])
             }
-            Server::DynamoDb => dynamodb::ensure(self.workspace, &self.programs, &self.folder),
+            Server::DynamoDb => dynamodb::ensure(self.workspace, &self.programs),
+            Server::Node => Ok(vec![(NODE, Node::ensure(self.workspace)?.program())]),
+            Server::Playwright => {
+                let modules = npm::BROWSER_TESTS.ensure(self.workspace)?;
+                Ok(vec![(NODE_MODULES, modules)])
+            }
+            Server::Chromium => {
+                let found = self.programs.ensure(&CHROMIUM)?;
+                Ok(vec![("GRISTMILL_TEST_CHROMIUM", found.join("chromium"))])
+            }
+            Server::Schemathesis => {
+                let venv = Venv::ensure(self.workspace, &venv::SCHEMATHESIS)?;
+                Ok(vec![(
+                    "GRISTMILL_TEST_SCHEMATHESIS",
+                    venv.program("schemathesis"),
+                )])
+            }
             Server::Ministack => {
                 let venv = Venv::ensure(self.workspace, &venv::MINISTACK)?;
                 Ok(vec![(

@@ -11,7 +11,7 @@ use crate::servers::{self, Server, Servers};
 use crate::venv::{self, Venv};
 use crate::wasm_target::{self, Source};
 use crate::workspace::Workspace;
-use crate::{build, lint, printer, process};
+use crate::{build, lint, portal, printer, process};
 
 /// What `--only` takes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
@@ -24,10 +24,21 @@ pub(crate) enum Suite {
     LocalQueue,
     /// The native host, end to end.
     Shim,
+    /// The application, by its API description.
+    Api,
+    /// The application, by its page in a browser.
+    Browser,
 }
 
 impl Suite {
-    const ALL: [Self; 4] = [Self::Lint, Self::Unit, Self::LocalQueue, Self::Shim];
+    const ALL: [Self; 6] = [
+        Self::Lint,
+        Self::Unit,
+        Self::LocalQueue,
+        Self::Shim,
+        Self::Api,
+        Self::Browser,
+    ];
 
     fn name(self) -> &'static str {
         match self {
@@ -35,6 +46,31 @@ impl Suite {
             Self::Unit => "unit",
             Self::LocalQueue => "local-queue",
             Self::Shim => "shim",
+            Self::Api => "api",
+            Self::Browser => "browser",
+        }
+    }
+
+    /// What its tests pass by when it is missing.
+    fn optional(self) -> &'static [Server] {
+        match self {
+            Self::Shim => &[
+                Server::Redis,
+                Server::Postgres,
+                Server::Mosquitto,
+                Server::DynamoDb,
+                Server::Ministack,
+            ],
+            _ => &[],
+        }
+    }
+
+    /// What it does not run without.
+    fn indispensable(self) -> &'static [Server] {
+        match self {
+            Self::Api => portal::API_NEEDS,
+            Self::Browser => portal::BROWSER_NEEDS,
+            _ => &[],
         }
     }
 }
@@ -89,7 +125,12 @@ pub(crate) fn run(workspace: &Workspace, only: &[Suite], require_servers: bool) 
     let started = Instant::now();
     let prepared = Prepared::make(workspace, &chosen, require_servers, &mut report);
     for suite in chosen {
-        report.time(suite.name(), || prepared.run(workspace, suite));
+        let lacks = prepared.lacks(suite);
+        let may_be_skipped = lacks.is_some() && !require_servers;
+        report.time_unless_skipped(suite.name(), may_be_skipped, || match lacks {
+            Some(server) => Err(NotPrepared(server.name()).into()),
+            None => prepared.run(workspace, suite),
+        });
     }
     report.print(started.elapsed());
     report.verdict()
@@ -101,7 +142,8 @@ struct Prepared {
     venv: Option<Venv>,
     wasm_target: bool,
     binaries: bool,
-    servers: Vec<servers::Variable>,
+    servers: Vec<Server>,
+    variables: Vec<servers::Variable>,
 }
 
 /// A suite could not start.
@@ -122,6 +164,7 @@ impl Prepared {
             wasm_target: false,
             binaries: false,
             servers: Vec::new(),
+            variables: Vec::new(),
         };
         if any(&[Suite::Lint, Suite::LocalQueue, Suite::Shim]) {
             report.time("python tools", || {
@@ -129,42 +172,60 @@ impl Prepared {
                 Ok(())
             });
         }
-        if any(&[Suite::Lint, Suite::Shim]) {
+        let run_the_application = [Suite::Shim, Suite::Api, Suite::Browser];
+        if any(&[Suite::Lint]) || any(&run_the_application) {
             report.time("wasm target", || {
                 wasm_target::ensure(workspace, Source::Auto)?;
                 prepared.wasm_target = true;
                 Ok(())
             });
         }
-        if any(&[Suite::Shim]) && prepared.wasm_target {
+        if any(&run_the_application) && prepared.wasm_target {
             report.time("build", || {
                 build::everything(workspace)?;
-                build::guests(workspace)?;
+                if any(&[Suite::Shim]) {
+                    build::guests(workspace)?;
+                }
                 prepared.binaries = true;
                 Ok(())
             });
         }
-        if any(&[Suite::Shim]) {
-            prepared.ensure_servers(workspace, require_servers, report);
+        if require_servers {
+            prepared.variables.push((servers::REQUIRED, "1".into()));
         }
+        let wanted = Server::ALL.into_iter().filter(|server| {
+            chosen.iter().any(|suite| {
+                suite.optional().contains(server) || suite.indispensable().contains(server)
+            })
+        });
+        prepared.ensure_servers(workspace, wanted, require_servers, report);
         prepared
     }
 
-    fn ensure_servers(&mut self, workspace: &Workspace, required: bool, report: &mut Report) {
-        if required {
-            self.servers.push((servers::REQUIRED, "1".into()));
-        }
+    fn ensure_servers(
+        &mut self,
+        workspace: &Workspace,
+        wanted: impl Iterator<Item = Server>,
+        required: bool,
+        report: &mut Report,
+    ) {
         let mut servers = None;
-        for server in Server::ALL {
+        for server in wanted {
             report.time_unless_skipped(server.name(), !required, || {
                 let servers = match &mut servers {
                     Some(servers) => servers,
                     none => none.insert(Servers::open(workspace)?),
                 };
-                self.servers.extend(servers.ensure(server)?);
+                self.variables.extend(servers.ensure(server)?);
+                self.servers.push(server);
                 Ok(())
             });
         }
+    }
+
+    fn lacks(&self, suite: Suite) -> Option<Server> {
+        let mut needed = suite.indispensable().iter().copied();
+        needed.find(|server| !self.servers.contains(server))
     }
 
     fn run(&self, workspace: &Workspace, suite: Suite) -> Result<()> {
@@ -209,8 +270,17 @@ impl Prepared {
                 }
                 let targets = workspace.test_targets("runtime-shim")?;
                 let mut shim = tests("shim", workspace, HOST, &targets, Some(venv()?), 25);
-                shim.command.envs(self.servers.iter().cloned());
+                shim.command.envs(self.variables.iter().cloned());
                 vec![shim]
+            }
+            Suite::Api | Suite::Browser => {
+                if !self.binaries {
+                    return Err(NotPrepared("build").into());
+                }
+                let file = format!("{}.test.mjs", suite.name());
+                let mut node = portal::tests(workspace, &file, &self.variables)?;
+                without_accounts(&mut node);
+                vec![Task::new(suite.name(), node, 10)]
             }
         };
         run_all(&mut tasks)
@@ -237,16 +307,20 @@ fn tests(
         cargo.args(["--package", package]);
     }
     cargo.args(targets);
-    // Whatever account the machine is logged in to is none of the tests' business.
-    let aws = env::vars_os().map(|(name, _)| name);
-    for name in aws.filter(|name| name.to_str().is_some_and(|name| name.starts_with("AWS_"))) {
-        cargo.env_remove(name);
-    }
-    cargo.env("AWS_EC2_METADATA_DISABLED", "true");
+    without_accounts(&mut cargo);
     if let Some(venv) = venv {
         cargo.env("GRISTMILL_TEST_PYTHON", venv.python());
     }
     Task::new(name, cargo, limit_minutes)
+}
+
+/// Whatever account the machine is logged in to is none of the tests' business.
+fn without_accounts(command: &mut Command) {
+    let aws = env::vars_os().map(|(name, _)| name);
+    for name in aws.filter(|name| name.to_str().is_some_and(|name| name.starts_with("AWS_"))) {
+        command.env_remove(name);
+    }
+    command.env("AWS_EC2_METADATA_DISABLED", "true");
 }
 
 /// How a part ended.

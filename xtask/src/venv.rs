@@ -39,7 +39,13 @@ pub(crate) const MINISTACK: Contents = Contents {
     requirements: &["xtask/servers/ministack.txt"],
 };
 
-/// npm, where the machine has none.
+/// Calls the application with whatever its API description allows.
+pub(crate) const SCHEMATHESIS: Contents = Contents {
+    folder: "servers/schemathesis",
+    requirements: &["components/portal/tests/requirements.txt"],
+};
+
+/// Node with npm, where the machine has none.
 pub(crate) const NPM: Contents = Contents {
     folder: "servers/npm",
     requirements: &["xtask/servers/npm.txt"],

@@ -20,6 +20,9 @@ const PROBE_LIMIT: Duration = Duration::from_mins(1);
 /// Where a user's PATH does not look for servers.
 const SYSTEM_FOLDERS: [&str; 2] = ["usr/local/sbin", "usr/sbin"];
 
+/// Debian's package of the fonts for those that need some.
+const FONTS: &str = "fonts-dejavu-core";
+
 /// Programs that are useless without one another.
 pub(super) struct Wanted {
     /// Debian's package, also the name of the folder under `target/servers`.
@@ -28,6 +31,8 @@ pub(super) struct Wanted {
     pub(super) programs: &'static [&'static str],
     /// Where Debian puts them, relative to the root; `*` is any one folder.
     pub(super) folders: &'static [&'static str],
+    /// Whether they show text, for which they need fonts.
+    pub(super) fonts: bool,
     /// The argument that makes the first program tell its version.
     pub(super) version: &'static str,
     /// Whether that is an answer of a program that serves.
@@ -82,7 +87,9 @@ impl Programs {
         let staging = Staging::create(place.with_extension("partial"))?;
         let root = staging.path.join("root");
         fs::create_dir(&root)?;
-        apt.unpack_complete(wanted.package, &root)?;
+        let fonts = wanted.fonts.then_some(FONTS);
+        let packages: Vec<_> = [wanted.package].into_iter().chain(fonts).collect();
+        apt.unpack_complete(&packages, &root)?;
         relocate_links(&root, &root)?;
         write_launchers(wanted, &staging.path, place)?;
         staging.publish(place)?;
@@ -206,21 +213,34 @@ fn relocate_links(folder: &Path, root: &Path) -> Result<()> {
 }
 
 /// In `bin`, a script for each unpacked program that lets it find the unpacked
-/// libraries. It becomes the program: the process id stays.
+/// libraries and fonts. It becomes the program: the process id stays.
 fn write_launchers(wanted: &Wanted, staging: &Path, place: &Path) -> Result<()> {
     let root = staging.join("root");
     let in_place = |path: &Path| -> Result<String> {
         let path = place.join(path.strip_prefix(staging)?);
         let path = path.to_str().context("the target directory is not UTF-8")?;
-        Ok(path.replace('\'', r"'\''"))
+        Ok(path.to_owned())
     };
-    let libraries = ["usr/lib/*", "lib/*"]
+    let libraries = library_folders(&root)
         .iter()
-        .flat_map(|pattern| expand(&root, pattern))
-        .filter(|folder| folder.to_string_lossy().contains("-linux-gnu"))
-        .map(|folder| in_place(&folder))
+        .map(|folder| in_place(folder))
         .collect::<Result<Vec<_>>>()?
         .join(":");
+    let mut environment = vec![format!(
+        "export LD_LIBRARY_PATH={}\"${{LD_LIBRARY_PATH:+:$LD_LIBRARY_PATH}}\"",
+        quoted(&libraries)
+    )];
+    if wanted.fonts {
+        let file = staging.join("fonts.conf");
+        let fonts = in_place(&root.join("usr/share/fonts"))?;
+        let cache = in_place(&staging.join("fonts-cache"))?;
+        fs::write(&file, fonts_conf(&fonts, &cache))?;
+        environment.push(format!(
+            "export FONTCONFIG_FILE={}",
+            quoted(&in_place(&file)?)
+        ));
+    }
+    let environment = environment.join("\n");
     let bin = staging.join("bin");
     fs::create_dir(&bin)?;
     for folder in wanted
@@ -233,14 +253,12 @@ fn write_launchers(wanted: &Wanted, staging: &Path, place: &Path) -> Result<()> 
             let Some(name) = program.file_name().filter(|_| is_executable(&program)) else {
                 continue;
             };
-            let script = format!(
-                "#!/bin/sh\n\
-                 export LD_LIBRARY_PATH='{libraries}'\"${{LD_LIBRARY_PATH:+:$LD_LIBRARY_PATH}}\"\n\
-                 exec '{}' \"$@\"\n",
-                in_place(&program)?
-            );
+            let target = quoted(&in_place(&program)?);
             let launcher = bin.join(name);
-            fs::write(&launcher, script)?;
+            fs::write(
+                &launcher,
+                format!("#!/bin/sh\n{environment}\nexec {target} \"$@\"\n"),
+            )?;
             fs::set_permissions(&launcher, fs::Permissions::from_mode(0o755))?;
         }
     }
@@ -255,6 +273,67 @@ fn write_launchers(wanted: &Wanted, staging: &Path, place: &Path) -> Result<()> 
     Ok(())
 }
 
+/// Where the loader looks on a machine that has the packages installed, and the
+/// folders beside that, which libraries name for their own relatives.
+fn library_folders(root: &Path) -> Vec<PathBuf> {
+    let mut folders: Vec<_> = ["usr/lib/*", "lib/*", "usr/lib/*/*"]
+        .iter()
+        .flat_map(|pattern| expand(root, pattern))
+        .collect();
+    folders.retain(|folder| folder.to_string_lossy().contains("-linux-gnu") && has_library(folder));
+    folders
+}
+
+fn has_library(folder: &Path) -> bool {
+    let entries = fs::read_dir(folder).into_iter().flatten().flatten();
+    entries.map(|entry| entry.file_name()).any(|name| {
+        let name = name.to_string_lossy();
+        name.starts_with("lib") && name.contains(".so")
+    })
+}
+
+/// For a shell.
+fn quoted(text: &str) -> String {
+    format!("'{}'", text.replace('\'', r"'\''"))
+}
+
+/// Fontconfig's settings: the unpacked fonts, then the machine's. What is no
+/// generic name falls back to sans-serif, and the generic names are those of the
+/// package, so that pages look alike everywhere.
+fn fonts_conf(fonts: &str, cache: &str) -> String {
+    let escaped = |text: &str| text.replace('&', "&amp;").replace('<', "&lt;");
+    let aliases: String = [
+        ("sans-serif", "DejaVu Sans"),
+        ("system-ui", "DejaVu Sans"),
+        ("serif", "DejaVu Serif"),
+        ("monospace", "DejaVu Sans Mono"),
+    ]
+    .map(|(name, font)| {
+        format!("<alias><family>{name}</family><prefer><family>{font}</family></prefer></alias>\n")
+    })
+    .concat();
+    let is_not = ["sans-serif", "serif", "monospace"].map(|name| {
+        format!(
+            "<test qual=\"all\" name=\"family\" compare=\"not_eq\">\
+             <string>{name}</string></test>\n"
+        )
+    });
+    let fallback = "<edit name=\"family\" mode=\"append_last\"><string>sans-serif</string></edit>";
+    let is_not = is_not.concat();
+    format!(
+        "<?xml version=\"1.0\"?>\n\
+         <!DOCTYPE fontconfig SYSTEM \"urn:fontconfig:fonts.dtd\">\n\
+         <fontconfig>\n\
+         <dir>{}</dir>\n\
+         <dir>/usr/share/fonts</dir>\n\
+         <cachedir>{}</cachedir>\n\
+         <match target=\"pattern\">\n{is_not}{fallback}\n</match>\n\
+         {aliases}</fontconfig>\n",
+        escaped(fonts),
+        escaped(cache)
+    )
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -263,6 +342,7 @@ mod tests {
         package: "package",
         programs: &["server"],
         folders: &["usr/lib/server/*/bin"],
+        fonts: true,
         version: "--version",
         serves: |said| said.contains("server 1"),
     };
@@ -320,10 +400,14 @@ mod tests {
         let staging = folder.path().join("partial");
         let place = folder.path().join("it's a place");
         let root = staging.join("root");
-        fs::create_dir_all(root.join("usr/lib/x86_64-linux-gnu")).unwrap();
+        for library in ["libown.so.1", "own/librelative.so", "plugins/one.so"] {
+            let library = root.join("usr/lib/x86_64-linux-gnu").join(library);
+            fs::create_dir_all(library.parent().unwrap()).unwrap();
+            fs::write(library, "").unwrap();
+        }
         program(
             &root.join("usr/lib/server/15/bin/server"),
-            "echo \"server 1, $1, $LD_LIBRARY_PATH\"",
+            "echo \"server 1, $1, $LD_LIBRARY_PATH\"; cat \"$FONTCONFIG_FILE\"",
         );
         write_launchers(&SERVER, &staging, &place).unwrap();
         fs::rename(&staging, &place).unwrap();
@@ -331,6 +415,13 @@ mod tests {
         let said = process::capture(launcher.arg("an argument"), PROBE_LIMIT).unwrap();
         let said = said.success().unwrap();
         assert!(said.starts_with("server 1, an argument, "), "{said}");
-        assert!(said.contains("it's a place/root/usr/lib/x86_64-linux-gnu"));
+        for found in [
+            "it's a place/root/usr/lib/x86_64-linux-gnu:",
+            "it's a place/root/usr/lib/x86_64-linux-gnu/own",
+            "it's a place/root/usr/share/fonts</dir>",
+        ] {
+            assert!(said.contains(found), "{found}: {said}");
+        }
+        assert!(!said.contains("plugins"), "{said}");
     }
 }
