@@ -240,7 +240,12 @@ fn a_body_too_large_is_refused_before_it_is_read() {
         );
     }
     // Not announced.
-    let chunk = [b"10000\r\n".as_slice(), &[b' '; 0x1_0000], b"\r\n"].concat();
+    let chunk = [
+        b"10000\r\n".as_slice(),
+        vec![b' '; 0x1_0000].as_slice(),
+        b"\r\n",
+    ]
+    .concat();
     let body = [chunk.repeat(16).as_slice(), b"0\r\n\r\n"].concat();
     for (client, path) in [
         (&client, "/images/upload"),

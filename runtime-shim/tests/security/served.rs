@@ -31,7 +31,7 @@ fn a_file_name_reaches_no_header() {
         "a\u{202e}gnp.exe",
         "",
     ] {
-        let upload = client.upload_form(&Form::new().file(filename, "image/png", pictures::GIF));
+        let upload = client.upload_form(&Form::empty().file(filename, "image/png", pictures::GIF));
         if upload.status != 201 && !filename.starts_with("a.") {
             assert!((400..500).contains(&upload.status), "{filename:?}");
             continue;
@@ -52,7 +52,7 @@ fn a_file_name_reaches_no_header() {
     }
     // A line break in the part's header is a header of the part, and no more than that.
     let head = "Content-Disposition: form-data; name=\"file\"; filename=\"a\r\nset-cookie: gm_session=x\"\r\n";
-    let upload = client.upload_form(&Form::new().part(head, pictures::GIF));
+    let upload = client.upload_form(&Form::empty().part(head, pictures::GIF));
     assert!(upload.status < 500, "{}", upload.status);
     assert!(upload.header("set-cookie").is_none());
 }
@@ -382,7 +382,7 @@ fn what_users_wrote_is_data_and_never_a_page() {
         stored,
         client.register(script),
         client.login(script, PASSWORD),
-        client.upload_form(&Form::new().file(script, script, pictures::GIF)),
+        client.upload_form(&Form::empty().file(script, script, pictures::GIF)),
         client.get("/images"),
         client.get("/auth/profile"),
         client.get("/recommendations"),

@@ -101,6 +101,15 @@ fn the_largest_pictures_end_in_a_thumbnail_or_a_clear_no() {
             );
         }
     }
+    // Shapes whose smaller side all but vanishes.
+    for (width, height) in [(65_535, 366), (366, 65_535), (65_535, 1), (1, 65_535)] {
+        let upload = client.upload(&pictures::black(width, height, Colour::Bit));
+        let id = id_of(&upload);
+        let (small_width, small_height) = size(&thumbnail(&client, &id).body);
+        let sides = [small_width, small_height];
+        assert!(sides.contains(&320) && !sides.contains(&0), "{sides:?}");
+        assert_eq!(small_width > small_height, width > height);
+    }
     client
         .upload(&pictures::black(6001, 4000, Colour::Bit))
         .problem(422);
@@ -116,13 +125,13 @@ fn a_form_brings_one_picture() {
     let client = member(&app, "painter");
     let png = pictures::png(20, 10, 1);
     let forms = [
-        Form::new().file("a.png", "image/png", &png),
+        Form::empty().file("a.png", "image/png", &png),
         // Fields before and after are no files; name and type of the file are only claims.
-        Form::new()
+        Form::empty()
             .field("title", "the mill")
             .file("a.txt", "text/plain", &png)
             .field("note", "--"),
-        Form::new().file("a.gif", "image/gif", pictures::GIF),
+        Form::empty().file("a.gif", "image/gif", pictures::GIF),
     ];
     for form in forms {
         let uploaded = client.upload_form(&form);
@@ -147,7 +156,7 @@ fn a_form_brings_one_picture() {
         (b"IEND", b""),
     ];
     let picture = pictures::from_chunks(&chunks);
-    let form = Form::new().file("a.png", "image/png", &picture);
+    let form = Form::empty().file("a.png", "image/png", &picture);
     let id = id_of(&client.upload_form(&form));
     assert_eq!(client.get(&format!("/images/{id}")).body, picture);
 }
@@ -239,13 +248,13 @@ fn limits_are_variables() {
     };
     client.upload(&padded(2001)).problem(413);
     client
-        .upload_form(&Form::new().file("a.png", "image/png", &padded(2001)))
+        .upload_form(&Form::empty().file("a.png", "image/png", &padded(2001)))
         .problem(413);
     client
         .upload(&pictures::black(201, 1, Colour::Bit))
         .problem(422);
     id_of(&client.upload(&picture));
-    let last = id_of(&client.upload_form(&Form::new().file("a.png", "image/png", &picture)));
+    let last = id_of(&client.upload_form(&Form::empty().file("a.png", "image/png", &picture)));
     let detail = client.upload(&picture).problem(409);
     assert!(detail.contains('2'), "{detail}");
     // Others have their own share, and what is deleted makes room.

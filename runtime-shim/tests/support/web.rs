@@ -4,7 +4,7 @@
 
 use std::fmt::Write as _;
 use std::io::{self, BufRead, BufReader, Read, Write};
-use std::net::TcpStream;
+use std::net::{SocketAddr, TcpStream};
 use std::sync::Mutex;
 
 use serde_json::{Value, json};
@@ -251,7 +251,7 @@ impl Client {
             return TcpStream::connect(&self.authority);
         };
         // The standard library cannot choose the address that it connects from.
-        let parse = |text: &str| text.parse().map_err(io::Error::other);
+        let parse = |text: &str| text.parse::<SocketAddr>().map_err(io::Error::other);
         let (from, to) = (parse(&format!("{address}:0"))?, parse(&self.authority)?);
         let runtime = tokio::runtime::Builder::new_current_thread()
             .enable_io()
@@ -275,14 +275,14 @@ fn read_answer(stream: impl Read, method: &str) -> io::Result<Answer> {
             continue;
         }
         let bodyless = method == "HEAD" || matches!(answer.status, 204 | 304);
-        let length = answer.header("content-length").map(str::parse);
+        let length = answer.header("content-length").map(str::parse::<u64>);
         if bodyless {
             return Ok(answer);
         }
         if answer.header("transfer-encoding").is_some() {
             answer.body = read_chunks(&mut reader)?;
         } else if let Some(length) = length {
-            let length: u64 = length.map_err(io::Error::other)?;
+            let length = length.map_err(io::Error::other)?;
             assert!(length <= MAX_BODY, "an answer of {length} bytes");
             reader.take(length).read_to_end(&mut answer.body)?;
             assert_eq!(answer.body.len() as u64, length, "the answer was cut off");
@@ -362,7 +362,8 @@ pub struct Form {
 }
 
 impl Form {
-    pub fn new() -> Self {
+    /// Without parts.
+    pub fn empty() -> Self {
         Self {
             boundary: "----gristmill7MA4YWxkTrZu0gW".to_owned(),
             parts: Vec::new(),
