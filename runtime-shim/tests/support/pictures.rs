@@ -1,4 +1,4 @@
-//! Pictures made by hand: PNGs of any size, honest or not, and the committed fixtures of the
+//! Pictures made by hand: PNG of any size, honest or not, and the committed fixtures of the
 //! other formats. Reads the size of what comes back. Uses no image library, so that it does not
 //! share the mistakes of the one under test.
 
