@@ -233,7 +233,7 @@ fn the_cookie_has_its_flags() {
         ),
     ] {
         let app = start(&variables);
-        let mut client = Client::new(&app);
+        let mut client = Client::new(&app).with_jar();
         client.register("miller").expect(201);
         for (name, value) in &headers {
             client = client.with(name, value);

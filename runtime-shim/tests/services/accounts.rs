@@ -13,7 +13,7 @@ use crate::{about, beside, moment, open, sha256, start_ticking, stored_keys};
 #[test]
 fn an_account_is_made_used_and_left() {
     let app = App::start_own();
-    let client = Client::new(&app);
+    let client = Client::new(&app).with_jar();
     let registered = client.register("Miller-1").expect(201);
     assert_eq!(registered.json()["username"], "miller-1");
     assert_eq!(registered.header("location"), Some("/auth/profile"));
@@ -147,7 +147,7 @@ fn a_registration_that_cannot_be_says_why() {
 #[test]
 fn a_session_ends_by_itself_and_is_swept() {
     let app = start_ticking(&[("SPIN_VARIABLE_SESSION_HOURS", "1")]);
-    let client = Client::new(&app);
+    let client = Client::new(&app).with_jar();
     client.register("brief").expect(201);
     let login = client.login("brief", PASSWORD);
     about(

@@ -88,6 +88,8 @@ pub struct Client {
     address: Option<String>,
     headers: Vec<(String, String)>,
     jar: Mutex<Option<String>>,
+    /// Whether the jar takes what answers set.
+    keeps_cookies: bool,
 }
 
 impl Client {
@@ -99,6 +101,7 @@ impl Client {
             address: None,
             headers: Vec::new(),
             jar: Mutex::new(None),
+            keeps_cookies: false,
         }
     }
 
@@ -123,11 +126,17 @@ impl Client {
         self.with("authorization", &format!("Bearer {token}"))
     }
 
+    /// The same client with a jar that keeps the session which an answer sets.
+    pub fn with_jar(mut self) -> Self {
+        self.keeps_cookies = true;
+        self
+    }
+
     /// As a page of the site itself would: with this cookie and an honest origin.
     pub fn with_cookie(self, token: &str) -> Self {
         let origin = format!("http://{}", self.authority);
         self.set_cookie(Some(token));
-        self.with("origin", &origin)
+        self.with("origin", &origin).with_jar()
     }
 
     /// Puts a cookie into the jar, or empties it.
@@ -187,7 +196,7 @@ impl Client {
         self.send("POST", "/images/upload", &kind, &form.bytes())
     }
 
-    /// Any request. The jar's cookie goes with it, and takes what the answer sets.
+    /// Any request. The jar's cookie goes with it.
     #[track_caller]
     pub fn send(&self, method: &str, path: &str, headers: &[(&str, &str)], body: &[u8]) -> Answer {
         let head = self.head(method, path, headers, Some(body.len()));
@@ -232,7 +241,9 @@ impl Client {
         let answer = self
             .try_exchange(method, head, body)
             .unwrap_or_else(|error| panic!("{error}: {}", String::from_utf8_lossy(head)));
-        if let Some(session) = answer.session() {
+        if self.keeps_cookies
+            && let Some(session) = answer.session()
+        {
             self.set_cookie(session.as_deref());
         }
         answer
