@@ -9,8 +9,10 @@
 )]
 
 pub mod net;
+pub mod pictures;
 pub mod servers;
 pub mod tables;
+pub mod web;
 
 use std::io::{BufRead, BufReader, Read};
 use std::path::{Path, PathBuf};
