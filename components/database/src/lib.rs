@@ -36,7 +36,7 @@ mod live {
     /// The statements of a schema are run by one at a time: any constant number.
     const SCHEMA_LOCK: &str = "SELECT CAST(pg_advisory_xact_lock(4716012) AS TEXT)";
 
-    /// "undefined_table" (PostgreSQL, appendix A).
+    /// `undefined_table` (PostgreSQL, appendix A).
     const UNDEFINED_TABLE: &str = "42P01";
 
     /// An open database. It belongs to one invocation.
@@ -156,6 +156,10 @@ mod live {
         }
     }
 
+    #[expect(
+        clippy::needless_pass_by_value,
+        reason = "what `map_err` gives is a value"
+    )]
     fn failed(reason: impl ToString) -> Error {
         Error::Failed(reason.to_string())
     }

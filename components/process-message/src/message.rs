@@ -3,7 +3,7 @@
 
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use reply::timestamp;
+use reply::{hex, timestamp};
 use serde::Serialize;
 use serde_json::value::RawValue;
 use sha2::{Digest, Sha256};
@@ -101,14 +101,6 @@ pub(crate) fn from_epoch_millis(text: &str) -> Option<SystemTime> {
     const END: u64 = 253_402_300_800_000;
     let millis = text.parse().ok().filter(|millis| *millis < END)?;
     UNIX_EPOCH.checked_add(Duration::from_millis(millis))
-}
-
-fn hex(bytes: &[u8]) -> String {
-    let digit = |nibble: u8| char::from(b"0123456789abcdef"[usize::from(nibble)]);
-    bytes
-        .iter()
-        .flat_map(|byte| [digit(byte >> 4), digit(byte & 0xf)])
-        .collect()
 }
 
 #[cfg(test)]

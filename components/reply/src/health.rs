@@ -41,13 +41,11 @@ struct Entry<'a> {
 
 /// The answer of `/healthz/…`.
 pub fn alive() -> Reply {
-    uncached(Reply::json(
-        200,
-        &Health {
-            status: "alive",
-            checks: Vec::new(),
-        },
-    ))
+    let health = Health {
+        status: "alive",
+        checks: Vec::new(),
+    };
+    Reply::json(200, &health).uncached()
 }
 
 /// The answer of `/readyz/…`: 200 when every check passed, else 503; each is listed.
@@ -67,17 +65,11 @@ pub fn ready(checks: &[Check]) -> Reply {
         },
         problem: check.problem.as_deref(),
     });
-    uncached(Reply::json(
-        status_code,
-        &Health {
-            status,
-            checks: entries.collect(),
-        },
-    ))
-}
-
-fn uncached(reply: Reply) -> Reply {
-    reply.with("cache-control", "no-store")
+    let health = Health {
+        status,
+        checks: entries.collect(),
+    };
+    Reply::json(status_code, &health).uncached()
 }
 
 #[cfg(test)]

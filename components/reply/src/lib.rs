@@ -88,6 +88,15 @@ impl Reply {
         self
     }
 
+    /// The same for nobody to keep: unless it says something else about that.
+    #[must_use]
+    pub fn uncached(self) -> Self {
+        if self.header("cache-control").is_some() {
+            return self;
+        }
+        self.with("cache-control", "no-store")
+    }
+
     /// The value of a header.
     pub fn header(&self, name: &str) -> Option<&str> {
         self.headers
@@ -119,6 +128,15 @@ fn title(status: u16) -> &'static str {
 /// A time as answers write it: RFC 3339 in UTC with milliseconds.
 pub fn timestamp(time: SystemTime) -> String {
     humantime::format_rfc3339_millis(time).to_string()
+}
+
+/// Bytes as answers, keys and hashes write them: lower-case hexadecimal digits.
+pub fn hex(bytes: &[u8]) -> String {
+    let digit = |nibble: u8| char::from(b"0123456789abcdef"[usize::from(nibble)]);
+    bytes
+        .iter()
+        .flat_map(|byte| [digit(byte >> 4), digit(byte & 0xf)])
+        .collect()
 }
 
 #[cfg(target_family = "wasm")]
@@ -160,5 +178,18 @@ mod tests {
         assert_eq!(reply.body, b"[1,2]");
         assert_eq!(reply.header("content-type"), Some("application/json"));
         assert_eq!(reply.header("cache-control"), Some("no-store"));
+    }
+
+    #[test]
+    fn uncached_leaves_what_was_said_about_caching() {
+        let of = |reply: Reply| reply.uncached().header("cache-control").map(str::to_owned);
+        assert_eq!(of(Reply::empty(204)).as_deref(), Some("no-store"));
+        let public = Reply::empty(204).with("cache-control", "public");
+        assert_eq!(of(public).as_deref(), Some("public"));
+    }
+
+    #[test]
+    fn hexadecimal_digits_are_two_for_a_byte() {
+        assert_eq!(hex(&[0, 0x0a, 0xff]), "000aff");
     }
 }

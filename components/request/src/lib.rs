@@ -5,12 +5,16 @@
 mod body;
 mod client;
 mod head;
+mod json;
 mod origin;
 
 pub use body::{Body, read};
 pub use client::{Client, TrustedProxies};
 pub use head::Head;
+pub use json::{MAX_JSON_BYTES, parse_json};
 pub use origin::{SESSION_COOKIE, refuse_forged};
 
 #[cfg(target_family = "wasm")]
 pub use body::read_body;
+#[cfg(target_family = "wasm")]
+pub use json::read_json;

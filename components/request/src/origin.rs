@@ -36,8 +36,9 @@ pub fn refuse_forged(head: &Head, public_origin: &str) -> Option<Reply> {
         Site::Unknown => head.cookie(SESSION_COOKIE).is_some(),
     };
     is_refused.then(|| {
-        let detail = "a request with the session's cookie must come from this site: it needs \
-                      `Sec-Fetch-Site: same-origin` or an `Origin` of this site";
+        let detail = "a page of another site must not ask for this, and a request with the \
+                      session's cookie must say that it is from here: by `Sec-Fetch-Site: \
+                      same-origin` or an `Origin` of this site";
         Reply::problem(403, detail).with("cache-control", "no-store")
     })
 }

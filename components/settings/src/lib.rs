@@ -22,6 +22,14 @@ pub enum Error {
         /// The largest allowed.
         most: u64,
     },
+    /// Its text is of another form.
+    #[error("variable `{name}` must be {form}")]
+    Form {
+        /// Its name.
+        name: String,
+        /// What was expected.
+        form: &'static str,
+    },
     /// Its text is neither `true` nor `false`.
     #[error("variable `{name}` must be `true` or `false`")]
     Flag {
@@ -51,6 +59,13 @@ pub fn number(name: &str, least: u64, most: u64) -> Result<u64, Error> {
     parse_number(name, &text(name)?, least, most)
 }
 
+/// Where a site is, as in `https://example.com`, without a slash at its end; empty
+/// when it is set to nothing.
+#[cfg(target_family = "wasm")]
+pub fn origin(name: &str) -> Result<String, Error> {
+    parse_origin(name, &text(name)?)
+}
+
 /// `true` or `false`.
 #[cfg(target_family = "wasm")]
 pub fn flag(name: &str) -> Result<bool, Error> {
@@ -67,6 +82,26 @@ fn parse_number(name: &str, text: &str, least: u64, most: u64) -> Result<u64, Er
             least,
             most,
         })
+}
+
+#[cfg(any(target_family = "wasm", test))]
+fn parse_origin(name: &str, text: &str) -> Result<String, Error> {
+    let origin = text.trim();
+    let origin = origin.strip_suffix('/').unwrap_or(origin);
+    let authority = origin
+        .strip_prefix("https://")
+        .or_else(|| origin.strip_prefix("http://"));
+    let is_host = |host: &str| {
+        let fits = |c: char| c.is_ascii_alphanumeric() || "-._:[]".contains(c);
+        !host.is_empty() && host.chars().all(fits)
+    };
+    if origin.is_empty() || authority.is_some_and(is_host) {
+        return Ok(origin.to_owned());
+    }
+    Err(Error::Form {
+        name: name.to_owned(),
+        form: "empty or an origin, as in `https://example.com`",
+    })
 }
 
 #[cfg(any(target_family = "wasm", test))]
@@ -91,6 +126,28 @@ mod tests {
                 error, "variable `n` must be a whole number from 1 to 100",
                 "{text}"
             );
+        }
+    }
+
+    #[test]
+    fn an_origin_is_scheme_host_and_port() {
+        for (text, expected) in [
+            ("", ""),
+            ("https://example.com", "https://example.com"),
+            (" https://example.com:8443/ ", "https://example.com:8443"),
+            ("http://[::1]:3000", "http://[::1]:3000"),
+        ] {
+            assert_eq!(parse_origin("o", text).as_deref(), Ok(expected), "{text}");
+        }
+        for text in [
+            "example.com",
+            "ftp://example.com",
+            "https://",
+            "https://example.com/shop",
+            "https://user@example.com",
+            "https://a.test, https://b.test",
+        ] {
+            assert!(parse_origin("o", text).is_err(), "{text}");
         }
     }
 
