@@ -10,7 +10,7 @@ use crate::thumbnail::{MAX_SIDE, Small, Undecodable, bounded, orientation};
 const SPARE: u16 = 2;
 
 pub(crate) fn decode(bytes: &[u8]) -> Result<Small, Undecodable> {
-    bounded(Some(coefficient_bytes(bytes)?))?;
+    bounded(Some(decoder_bytes(bytes)?))?;
     let mut decoder = Decoder::new(bytes);
     let side = MAX_SIDE as u16 * SPARE;
     decoder.scale(side, side).map_err(Undecodable::of)?;
@@ -46,9 +46,9 @@ fn rgb(cmyk: &[u8]) -> Vec<u8> {
     rgb.collect()
 }
 
-/// What the decoder holds of a picture until its last scan, by its frame header
-/// (ITU-T T.81, B.2.2): of a progressive one two bytes for each sample.
-fn coefficient_bytes(bytes: &[u8]) -> Result<u64, Undecodable> {
+/// What the decoder takes, by the frame header (ITU-T T.81, B.2.2): of a
+/// progressive picture it holds two bytes for each sample until the last scan.
+fn decoder_bytes(bytes: &[u8]) -> Result<u64, Undecodable> {
     let (marker, frame) =
         frame_header(bytes).ok_or_else(|| Undecodable::of("there is no frame header"))?;
     let [_, h1, h0, w1, w0, count, components @ ..] = frame else {
@@ -69,10 +69,12 @@ fn coefficient_bytes(bytes: &[u8]) -> Result<u64, Undecodable> {
         side.div_ceil(most * 8) * 8
     };
     let (width, height) = (side(w1, w0, most.0), side(h1, h0, most.1));
+    let whole: u64 = factors.map(|(h, v)| width * h * height * v * 2).sum();
     match marker {
-        // Baseline and extended sequential: what is done is scaled at once.
-        0xc0 | 0xc1 => Ok(0),
-        0xc2 => Ok(factors.map(|(h, v)| width * h * height * v * 2).sum()),
+        // Baseline and extended sequential: what is done is scaled at once, of
+        // anything large to an eighth each way.
+        0xc0 | 0xc1 => Ok(whole / 64),
+        0xc2 => Ok(whole),
         _ => Err(Undecodable::of("the coding process is not supported")),
     }
 }

@@ -18,6 +18,8 @@ mod picture;
 mod record;
 mod routes;
 mod s3;
+#[cfg(test)]
+mod samples;
 mod session;
 mod shrink;
 mod thumbnail;

@@ -115,3 +115,86 @@ impl Unfit {
         Reply::problem(status, &self.to_string()).with("cache-control", "no-store")
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::samples::{SAMPLES, announced_png, sample};
+
+    fn recognise(bytes: &[u8]) -> Result<Picture, Unfit> {
+        Picture::recognise(bytes, 24_000_000)
+    }
+
+    #[test]
+    fn pictures_are_recognised_by_their_content() {
+        for sample in SAMPLES {
+            let expected = Picture {
+                kind: sample.kind,
+                width: 48,
+                height: 24,
+            };
+            assert_eq!(recognise(sample.bytes), Ok(expected), "{}", sample.name);
+        }
+    }
+
+    #[test]
+    fn anything_else_is_not_taken_in() {
+        let picture = sample("baseline.jpg");
+        let later = [b"<html>".as_slice(), picture].concat();
+        for bytes in [
+            b"".as_slice(),
+            b"<svg xmlns='http://www.w3.org/2000/svg'/>",
+            b"<!doctype html><script>",
+            b"%PDF-1.7",
+            b"BM\0\0\0\0",
+            b"II*\0\x08\0\0\0",
+            b"\0\0\0\x20ftypavif",
+            b"RIFF\0\0\0\0WAVE",
+            &later,
+        ] {
+            let unfit = recognise(bytes).unwrap_err();
+            assert_eq!(unfit, Unfit::Unknown, "{bytes:?}");
+            assert_eq!(unfit.reply().status, 415);
+        }
+    }
+
+    #[test]
+    fn a_damaged_header_is_refused() {
+        for bytes in [
+            b"\x89PNG\r\n\x1a\n".as_slice(),
+            b"\xff\xd8\xff\xe0",
+            b"GIF89a",
+            b"GIF89a;",
+            b"RIFF\xff\xff\xff\xffWEBPVP8 ",
+        ] {
+            assert_eq!(recognise(bytes), Err(Unfit::Damaged), "{bytes:?}");
+        }
+        assert_eq!(Unfit::Damaged.reply().status, 422);
+    }
+
+    #[test]
+    fn size_is_limited_by_the_header_alone() {
+        for (width, height, expected) in [
+            (6000, 4000, None),
+            (6001, 4000, Some(Unfit::Pixels(24_000_000))),
+            (60_000, 60_000, Some(Unfit::Pixels(24_000_000))),
+            (0x7fff_ffff, 0x7fff_ffff, Some(Unfit::Damaged)),
+            (65_535, 1, None),
+            (65_536, 1, Some(Unfit::Side)),
+        ] {
+            let refused = recognise(&announced_png(width, height)).err();
+            assert_eq!(refused, expected, "{width}x{height}");
+        }
+        let mut gif = sample("animated.gif").to_vec();
+        gif[6..10].fill(0);
+        assert_eq!(recognise(&gif), Err(Unfit::Empty));
+    }
+
+    #[test]
+    fn media_types_are_read_back() {
+        for kind in [Kind::Png, Kind::Jpeg, Kind::Gif, Kind::WebP] {
+            assert_eq!(Kind::from_media_type(kind.media_type()), Some(kind));
+        }
+        assert_eq!(Kind::from_media_type("image/svg+xml"), None);
+    }
+}

@@ -1,7 +1,7 @@
 //! The rows of the catalog that belong to images, and the statements that change
 //! them: the SQL of SQLite and PostgreSQL, each statement complete in itself.
 
-use catalog::{FAILED, PENDING, READY, UPLOADING};
+use catalog::{FAILED, PENDING, READY};
 use database::{Error, Row};
 
 use crate::picture::Kind;
@@ -174,6 +174,7 @@ impl Record {
 
 #[cfg(test)]
 mod tests {
+    use catalog::UPLOADING;
     use database::Value;
     use rusqlite::Connection;
     use rusqlite::types::ValueRef;

@@ -299,7 +299,7 @@ async fn keep(catalog: &Database, blobs: &Blobs, id: &str, made: Thumbnail) -> R
     blobs
         .put(id, Part::Thumbnail, media_type, made.bytes)
         .await?;
-    let values = [id.into(), media_type.into(), sha256.into()];
+    let values = [id.into(), media_type.into(), sha256.as_str().into()];
     let updated = catalog.query(record::SUCCEED, &values);
     if updated.map_err(|error| error.to_string())?.is_empty() {
         let is_gone = load(catalog, id)

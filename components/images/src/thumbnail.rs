@@ -112,7 +112,7 @@ fn whole(bytes: &[u8], kind: Kind) -> Result<Small, Undecodable> {
     let (width, height) = decoder.dimensions();
     if kind == Kind::WebP {
         let pixels = u64::from(width) * u64::from(height);
-        bounded(Some(pixels * webp_bytes_per_pixel(bytes)))?;
+        bounded(Some(pixels * webp_half_bytes_per_pixel(bytes) / 2))?;
     }
     let orientation = decoder.orientation().map_err(Undecodable::of)?;
     let channels = usize::from(decoder.color_type().channel_count());
@@ -130,19 +130,19 @@ fn whole(bytes: &[u8], kind: Kind) -> Result<Small, Undecodable> {
     Ok((small, orientation))
 }
 
-/// What the WebP decoder takes for a pixel, its answer included: it has no limit
-/// of its own.
-fn webp_bytes_per_pixel(bytes: &[u8]) -> u64 {
+/// What the WebP decoder takes for a pixel, its answer included, in half bytes:
+/// it has no limit of its own.
+fn webp_half_bytes_per_pixel(bytes: &[u8]) -> u64 {
     const ANIMATION: u8 = 0b10;
     const ALPHA: u8 = 0b1_0000;
     let flags = bytes.get(20).copied().unwrap_or_default();
     match bytes.get(12..16) {
-        // RGB, and the planes of YUV: four and a half.
-        Some(b"VP8 ") => 5,
-        Some(b"VP8X") if flags & ANIMATION != 0 => 14,
-        Some(b"VP8X") if flags & ALPHA != 0 => 9,
+        // RGB, and the planes of YUV.
+        Some(b"VP8 ") => 9,
+        Some(b"VP8X") if flags & ANIMATION != 0 => 28,
+        Some(b"VP8X") if flags & ALPHA != 0 => 18,
         // RGB of RGBA.
-        _ => 7,
+        _ => 14,
     }
 }
 
@@ -151,4 +151,140 @@ pub(crate) fn bounded(size: Option<u64>) -> Result<usize, Undecodable> {
     size.filter(|size| *size <= MAX_MEMORY)
         .and_then(|size| usize::try_from(size).ok())
         .ok_or(Undecodable::Memory)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::samples::{SAMPLES, announced_png, sample};
+
+    fn decoded(thumbnail: &Thumbnail) -> RgbaImage {
+        image::load_from_memory_with_format(&thumbnail.bytes, thumbnail.kind.format())
+            .unwrap()
+            .into_rgba8()
+    }
+
+    #[derive(Debug, PartialEq)]
+    enum Colour {
+        Red,
+        Blue,
+        Grey,
+        Nothing,
+    }
+
+    fn colour(image: &RgbaImage, x: u32, y: u32) -> Colour {
+        match image.get_pixel(x, y).0 {
+            [.., alpha] if alpha < 20 => Colour::Nothing,
+            [r, g, b, _] if r > 180 && g < 70 && b < 70 => Colour::Red,
+            [r, g, b, _] if b > 180 && g < 70 && r < 70 => Colour::Blue,
+            _ => Colour::Grey,
+        }
+    }
+
+    #[test]
+    fn every_form_is_decoded() {
+        for sample in SAMPLES {
+            let made = thumbnail(sample.bytes, sample.kind).unwrap();
+            let image = decoded(&made);
+            let (expected_kind, right) = match sample.name {
+                name if name.contains("alpha") || name.contains("transparent") => {
+                    (Kind::Png, Colour::Nothing)
+                }
+                "grey.jpg" | "one_bit.png" => (Kind::Jpeg, Colour::Grey),
+                _ => (Kind::Jpeg, Colour::Blue),
+            };
+            assert_eq!(made.kind, expected_kind, "{}", sample.name);
+            let left = match right {
+                Colour::Grey => Colour::Grey,
+                _ => Colour::Red,
+            };
+            let (first, last) = if sample.name.contains("oriented") {
+                // Turned by a quarter: red is at the top.
+                assert_eq!(image.dimensions(), (24, 48), "{}", sample.name);
+                (colour(&image, 12, 4), colour(&image, 12, 44))
+            } else {
+                assert_eq!(image.dimensions(), (48, 24), "{}", sample.name);
+                (colour(&image, 4, 12), colour(&image, 44, 12))
+            };
+            assert_eq!((first, last), (left, right), "{}", sample.name);
+        }
+    }
+
+    #[test]
+    fn a_large_picture_becomes_small() {
+        let mut large = RgbaImage::from_pixel(1500, 900, image::Rgba([255, 0, 0, 255]));
+        for (x, _, pixel) in large.enumerate_pixels_mut() {
+            if x >= 750 {
+                pixel.0 = [0, 0, 255, 255];
+            }
+        }
+        let large = DynamicImage::ImageRgba8(large);
+        for kind in [Kind::Png, Kind::Jpeg, Kind::Gif, Kind::WebP] {
+            let mut bytes = Vec::new();
+            let picture = match kind {
+                Kind::Jpeg => DynamicImage::ImageRgb8(large.to_rgb8()),
+                _ => large.clone(),
+            };
+            picture
+                .write_to(&mut Cursor::new(&mut bytes), kind.format())
+                .unwrap();
+            let made = thumbnail(&bytes, kind).unwrap();
+            let image = decoded(&made);
+            assert_eq!(made.kind, Kind::Jpeg, "{kind:?}");
+            assert_eq!(image.dimensions(), (320, 192), "{kind:?}");
+            assert_eq!(colour(&image, 150, 100), Colour::Red, "{kind:?}");
+            assert_eq!(colour(&image, 170, 100), Colour::Blue, "{kind:?}");
+        }
+    }
+
+    #[test]
+    fn an_announced_size_takes_no_memory() {
+        for (width, height) in [(6000, 4000), (65_535, 300), (1, 65_535)] {
+            let refused = thumbnail(&announced_png(width, height), Kind::Png);
+            assert!(matches!(refused, Err(Undecodable::Damaged(_))));
+        }
+        let mut gif = sample("animated.gif").to_vec();
+        gif[6..10].fill(0xff);
+        assert_eq!(thumbnail(&gif, Kind::Gif), Err(Undecodable::Memory));
+        let frame = |name: &str, marker: u8| {
+            let mut bytes = sample(name).to_vec();
+            let at = bytes.windows(2).position(|two| two == [0xff, marker]);
+            let at = at.unwrap() + 5;
+            bytes[at..at + 4].fill(0xff);
+            thumbnail(&bytes, Kind::Jpeg)
+        };
+        assert_eq!(frame("progressive.jpg", 0xc2), Err(Undecodable::Memory));
+        assert!(frame("baseline.jpg", 0xc0).is_err());
+    }
+
+    #[test]
+    fn a_whole_picture_of_the_largest_size_may_be_decoded() {
+        for (name, half_bytes) in [
+            ("lossy.webp", 9),
+            ("lossless_alpha.webp", 14),
+            ("alpha.webp", 18),
+            ("animated.webp", 28),
+        ] {
+            assert_eq!(webp_half_bytes_per_pixel(sample(name)), half_bytes);
+        }
+        // RGBA, and RGB with YUV.
+        assert!(bounded(Some(24_000_000 * 4)).is_ok());
+        assert!(bounded(Some(24_000_000 * 9 / 2)).is_ok());
+    }
+
+    #[test]
+    fn damage_never_panics() {
+        for sample in SAMPLES {
+            for end in 0..sample.bytes.len() {
+                let _ = thumbnail(&sample.bytes[..end], sample.kind);
+            }
+            for at in 0..sample.bytes.len() {
+                for value in [0x00, 0x01, 0x7f, 0xff, sample.bytes[at] ^ 0x10] {
+                    let mut bytes = sample.bytes.to_vec();
+                    bytes[at] = value;
+                    let _ = thumbnail(&bytes, sample.kind);
+                }
+            }
+        }
+    }
 }
