@@ -56,13 +56,13 @@ fn write_entry(table: &mut String, file: &File, compressed: &Path) -> Result<(),
     let File { source, path } = file;
     let bytes = fs::read(source)?;
     let media_type = media_type(source)?;
-    let plain = representation(source, &bytes);
+    let plain = representation(source, &bytes)?;
     let mut encoder = GzEncoder::new(Vec::new(), Compression::best());
     encoder.write_all(&bytes)?;
     let packed = encoder.finish()?;
     let gzip = if packed.len() < bytes.len() {
         fs::write(compressed, &packed)?;
-        format!("Some({})", representation(compressed, &packed))
+        format!("Some({})", representation(compressed, &packed)?)
     } else {
         "None".to_owned()
     };
@@ -74,13 +74,17 @@ fn write_entry(table: &mut String, file: &File, compressed: &Path) -> Result<(),
 }
 
 /// Each encoding has bytes of its own, and so a tag of its own (RFC 9110, 8.8.3).
-fn representation(source: &Path, bytes: &[u8]) -> String {
-    let digest = Sha256::digest(bytes);
+fn representation(source: &Path, bytes: &[u8]) -> Result<String, Box<dyn Error>> {
+    let source = source
+        .to_str()
+        .ok_or_else(|| format!("{} is no UTF-8 path", source.display()))?;
     let mut hex = String::new();
-    for byte in digest {
-        let _ = write!(hex, "{byte:02x}");
+    for byte in Sha256::digest(bytes) {
+        write!(hex, "{byte:02x}")?;
     }
-    format!("Representation {{ bytes: include_bytes!({source:?}), etag: \"\\\"{hex}\\\"\" }}")
+    Ok(format!(
+        "Representation {{ bytes: include_bytes!({source:?}), etag: \"\\\"{hex}\\\"\" }}"
+    ))
 }
 
 fn media_type(source: &Path) -> Result<&'static str, String> {

@@ -28,7 +28,7 @@ mod component {
     use spin_sdk::http::IncomingRequest;
     use spin_sdk::http_component;
 
-    use crate::assets::{Asset, ImagesOrigin};
+    use crate::assets::Asset;
     use crate::routes::{Route, route, stats};
 
     /// The variables that hold the URLs of the queues.
@@ -51,20 +51,19 @@ mod component {
 
     fn serve(asset: &Asset, head: &Head) -> Reply {
         if !asset.is_page() {
-            return asset.reply(head, None);
+            return asset.reply(head, "");
         }
         match images_origin() {
-            Ok(origin) => asset.reply(head, origin.as_ref()),
-            Err(reason) => {
-                log(&reason);
-                Reply::problem(500, &reason).with("cache-control", "no-store")
+            Ok(origin) => asset.reply(head, &origin),
+            Err(error) => {
+                log(&error.to_string());
+                Reply::problem(500, &error.to_string()).with("cache-control", "no-store")
             }
         }
     }
 
-    fn images_origin() -> Result<Option<ImagesOrigin>, String> {
-        let text = settings::optional("images_public_origin").map_err(|error| error.to_string())?;
-        text.as_deref().map(ImagesOrigin::parse).transpose()
+    fn images_origin() -> Result<String, settings::Error> {
+        settings::origin("images_public_origin")
     }
 
     async fn ping(variable: &str) -> Result<(), &'static str> {

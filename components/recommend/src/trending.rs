@@ -104,7 +104,8 @@ pub(crate) fn read(rows: &[Row]) -> Result<Trending, Error> {
     })
 }
 
-#[cfg(all(test, not(target_family = "wasm")))]
+#[cfg(test)]
+#[cfg(not(target_family = "wasm"))]
 mod tests {
     use rusqlite::Connection;
     use rusqlite::types::{Value as Cell, ValueRef};
