@@ -54,8 +54,20 @@ mod component {
             Route::Ready => reply::ready(&[Check::of("counters", ping().map_err(explain))]),
             // Backends keep a counter in formats of their own: adding nothing
             // is the one way to read it that works on all of them.
-            Route::Count { id, delta } => counted(&id, add(&id, delta).map_err(explain)),
+            Route::Count { id, delta } => {
+                let count = add(&id, delta).map_err(explain);
+                counted(&id, count.inspect_err(|reason| log(reason)))
+            }
         }
+    }
+
+    /// The component's log is its stderr; the host keeps it.
+    #[allow(
+        clippy::print_stderr,
+        reason = "this is the component's one way to its log"
+    )]
+    fn log(reason: &str) {
+        eprintln!("counter: {reason}");
     }
 
     fn add(id: &str, delta: i64) -> Result<i64, store::Error> {

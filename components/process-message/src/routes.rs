@@ -23,9 +23,6 @@ pub(crate) enum Route {
 /// SQS ids are UUIDs; another producer of ids gets some room.
 const MAX_ID_CHARS: usize = 128;
 
-/// Seconds after which a refused producer may try again.
-const RETRY_AFTER: &str = "2";
-
 /// Chooses by method and request target (path and query).
 pub(crate) fn route(method: &str, target: &str) -> Route {
     const READ: &[&str] = &["GET", "HEAD"];
@@ -72,8 +69,7 @@ pub(crate) fn submitted(sent: Result<String, SendFailure>) -> Reply {
         }
         // The reason is for the operator's log: it may name addresses.
         Err(SendFailure::Unavailable(_)) => {
-            Reply::problem(503, "the queue cannot take the message now; try again")
-                .with("retry-after", RETRY_AFTER)
+            Reply::unavailable("the queue cannot take the message now; try again")
         }
     }
 }
@@ -86,8 +82,7 @@ pub(crate) fn found(message_id: &str, document: Result<Option<Vec<u8>>, String>)
             let detail = format!("no message `{message_id}` has been processed");
             Reply::problem(404, &detail).with("cache-control", "no-store")
         }
-        Err(_) => Reply::problem(503, "the message store cannot be read now; try again")
-            .with("retry-after", RETRY_AFTER),
+        Err(_) => Reply::unavailable("the message store cannot be read now; try again"),
     }
 }
 
@@ -175,7 +170,7 @@ mod tests {
     fn a_queue_failure_hides_its_reason_and_asks_to_retry() {
         let reply = submitted(Err(SendFailure::Unavailable("10.0.0.1 refused".to_owned())));
         assert_eq!(reply.status, 503);
-        assert_eq!(reply.header("retry-after"), Some(RETRY_AFTER));
+        assert_eq!(reply.header("retry-after"), Some("1"));
         assert!(!String::from_utf8(reply.body).unwrap().contains("10.0.0.1"));
         let refused = submitted(Err(SendFailure::Refused("U+FFFE".to_owned())));
         assert_eq!(refused.status, 400);

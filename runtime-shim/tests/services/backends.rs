@@ -187,9 +187,9 @@ fn pictures_live_in_a_bucket_by_configuration_alone() {
         let app = start(&[
             ("SPIN_VARIABLE_IMAGES_BUCKET", "pictures"),
             ("SPIN_VARIABLE_S3_ORIGIN", &endpoint),
-            ("SPIN_VARIABLE_S3_REGION", "eu-central-1"),
-            ("SPIN_VARIABLE_S3_ACCESS_KEY_ID", "the-key-id"),
-            ("SPIN_VARIABLE_S3_SECRET_ACCESS_KEY", "the-secret-key-of-s3"),
+            ("SPIN_VARIABLE_S3_REGION", "us-east-1"),
+            ("SPIN_VARIABLE_S3_ACCESS_KEY_ID", Ministack::KEY_ID),
+            ("SPIN_VARIABLE_S3_SECRET_ACCESS_KEY", Ministack::SECRET_KEY),
             ("SPIN_VARIABLE_IMAGES_REDIRECT", redirect),
         ]);
         let client = member(&app, "painter");
@@ -206,7 +206,7 @@ fn pictures_live_in_a_bucket_by_configuration_alone() {
             assert!(location.starts_with(&expected), "{location}");
             assert!(location.contains("X-Amz-Expires=300"), "{location}");
             assert!(location.contains("X-Amz-Signature="), "{location}");
-            assert!(!location.contains("the-secret-key-of-s3"), "{location}");
+            assert!(!location.contains(Ministack::SECRET_KEY), "{location}");
             let followed = agent().get(app.url(&url)).call().unwrap();
             assert_eq!(followed.status(), 200);
             assert_eq!(followed.into_body().read_to_vec().unwrap(), picture);
@@ -235,7 +235,7 @@ fn pictures_live_in_a_bucket_by_configuration_alone() {
             assert_eq!(client.get("/readyz/images").status, 503);
             assert!(ids(&client.get("/images").expect(200).json()).is_empty());
         }
-        assert!(!app.log().contains("the-secret-key-of-s3"));
+        assert!(!app.log().contains(Ministack::SECRET_KEY));
     }
 }
 

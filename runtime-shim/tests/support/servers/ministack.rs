@@ -17,6 +17,10 @@ pub struct MinistackServer {
 }
 
 impl Ministack {
+    /// The one key that it knows.
+    pub const KEY_ID: &str = "the-key-id";
+    pub const SECRET_KEY: &str = "the-secret-key-of-s3";
+
     /// Starts one.
     pub fn start() -> Option<Self> {
         let kind = MinistackServer {
@@ -25,7 +29,8 @@ impl Ministack {
         Some(Self::launch(kind, tempfile::tempdir().unwrap()))
     }
 
-    /// For `endpoint_url` and the like; any credentials will do.
+    /// For `endpoint_url` and the like; any credentials will do, but presigned URLs of S3
+    /// are verified: they need [`Self::KEY_ID`] and [`Self::SECRET_KEY`].
     pub fn endpoint(&self) -> String {
         format!("http://127.0.0.1:{}", self.port())
     }
@@ -46,6 +51,8 @@ impl Kind for MinistackServer {
             .env("S3_PERSIST", "1")
             .env("S3_DATA_DIR", dir.join("s3"))
             .env("TMPDIR", dir)
+            .env("AWS_ACCESS_KEY_ID", Ministack::KEY_ID)
+            .env("AWS_SECRET_ACCESS_KEY", Ministack::SECRET_KEY)
             // It would listen on well-known ports and remove containers of its other runs.
             .env("IOT_MTLS_ENABLED", "0")
             .env("SFTP_ENABLED", "0")
