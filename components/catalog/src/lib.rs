@@ -47,7 +47,8 @@ pub const SCHEMA: &[&str] = &[
     )",
 ];
 
-/// `images.state`: the content may not be stored yet. Nobody is shown such a row.
+/// `images.state`: the content may not be stored yet, or is being deleted. Nobody
+/// is shown such a row.
 pub const UPLOADING: &str = "uploading";
 /// `images.state`: stored; the thumbnail is yet to be made.
 pub const PENDING: &str = "pending";

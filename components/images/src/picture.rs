@@ -9,9 +9,8 @@ use reply::Reply;
 /// No side is longer: rows are read whole.
 const MAX_SIDE: u32 = 65_535;
 
-/// Bytes that a header may unpack to: a colour profile is compressed, and may be
-/// a bomb.
-const MAX_HEADER_ALLOC: u64 = 4 * 1024 * 1024;
+/// What reading a header may take: colour profiles are compressed.
+const MAX_HEADER_MEMORY: u64 = 16 * 1024 * 1024;
 
 /// The formats that are taken in.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -91,9 +90,9 @@ impl Picture {
     /// Reads the header.
     pub(crate) fn recognise(bytes: &[u8], max_pixels: u64) -> Result<Self, Unfit> {
         let kind = Kind::of(bytes).ok_or(Unfit::Unknown)?;
-        let mut reader = ImageReader::with_format(Cursor::new(bytes), kind.format());
         let mut limits = Limits::default();
-        limits.max_alloc = Some(MAX_HEADER_ALLOC);
+        limits.max_alloc = Some(MAX_HEADER_MEMORY);
+        let mut reader = ImageReader::with_format(Cursor::new(bytes), kind.format());
         reader.limits(limits);
         let (width, height) = reader.into_dimensions().map_err(|_| Unfit::Damaged)?;
         if width == 0 || height == 0 {

@@ -106,9 +106,9 @@ pub(crate) const DELETE_VIEWS: &str = "DELETE FROM views WHERE image_id = ?1";
 /// Values: id. Only of a row that is not shown.
 pub(crate) const DELETE: &str = "DELETE FROM images WHERE id = ?1 AND state = 'uploading'";
 
-/// Values: id, hour. Counts nothing for an image that is gone.
+/// Values: id, hour. Counts nothing for an image that is gone or going.
 pub(crate) const COUNT_VIEW: &str = "INSERT INTO views (image_id, hour, count) \
-    SELECT id, CAST(?2 AS BIGINT), 1 FROM images WHERE id = ?1 \
+    SELECT id, CAST(?2 AS BIGINT), 1 FROM images WHERE id = ?1 AND state <> 'uploading' \
     ON CONFLICT (image_id, hour) DO UPDATE SET count = views.count + 1";
 
 /// What an unfinished thing may be that is still going on.
@@ -383,7 +383,8 @@ mod tests {
     fn views_are_counted_by_hour() {
         let db = Sqlite::new();
         db.image("a", "ann", 1);
-        for (id, hour) in [("a", 7), ("a", 7), ("a", 8), ("gone", 7)] {
+        assert!(db.insert("hidden", "ann", 1, 9));
+        for (id, hour) in [("a", 7), ("a", 7), ("a", 8), ("hidden", 7), ("gone", 7)] {
             db.run(COUNT_VIEW, &[id.into(), hour.into()]);
         }
         let rows = db.run("SELECT hour, count, image_id FROM views ORDER BY hour", &[]);

@@ -8,10 +8,10 @@ use rusty_s3::actions::HeadBucket;
 use rusty_s3::{Credentials, S3Action, UrlStyle};
 
 /// How long a signature of ours is good.
-const OWN_USE: Duration = Duration::from_secs(60);
+const OWN_USE: Duration = Duration::from_mins(1);
 
 /// How long a client may take to follow a redirect.
-const REDIRECT: Duration = Duration::from_secs(5 * 60);
+const REDIRECT: Duration = Duration::from_mins(5);
 
 /// A bucket, and how to sign for it.
 pub(crate) struct Bucket {

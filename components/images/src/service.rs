@@ -2,6 +2,8 @@
 //! point leaves nothing wrong: a row stands before its content does and hides it
 //! until all of it is there; a deletion hides the row first.
 
+#![allow(clippy::needless_pass_by_value, reason = "errors are mapped by value")]
+
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use database::{Database, Row, Value};

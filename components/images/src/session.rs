@@ -86,8 +86,8 @@ mod tests {
         })
     }
 
-    fn sent(name: &str, value: &str) -> Option<Vec<(String, String)>> {
-        Some(vec![(name.to_owned(), value.to_owned())])
+    fn header(name: &str, value: &str) -> Vec<(String, String)> {
+        vec![(name.to_owned(), value.to_owned())]
     }
 
     #[test]
@@ -95,10 +95,16 @@ mod tests {
         let cookies = ("cookie", "other=1; gm_session=abc; more=2");
         let bearer = ("authorization", "Bearer xyz");
         let basic = ("authorization", "Basic xyz");
-        assert_eq!(ask(&[cookies]), sent("cookie", "gm_session=abc"));
-        assert_eq!(ask(&[bearer]), sent("authorization", "Bearer xyz"));
-        assert_eq!(ask(&[cookies, bearer]), sent("authorization", "Bearer xyz"));
-        assert_eq!(ask(&[cookies, basic]), sent("cookie", "gm_session=abc"));
+        assert_eq!(ask(&[cookies]), Some(header("cookie", "gm_session=abc")));
+        assert_eq!(ask(&[bearer]), Some(header("authorization", "Bearer xyz")));
+        assert_eq!(
+            ask(&[cookies, bearer]),
+            Some(header("authorization", "Bearer xyz"))
+        );
+        assert_eq!(
+            ask(&[cookies, basic]),
+            Some(header("cookie", "gm_session=abc"))
+        );
     }
 
     #[test]

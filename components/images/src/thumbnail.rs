@@ -14,7 +14,7 @@ use crate::shrink::Shrinker;
 /// Pixels on the larger side.
 pub(crate) const MAX_SIDE: u32 = 320;
 
-/// What decoding may take. With the content itself (at most 16 MiB) it fits into
+/// What decoding may take. With the content itself (8 MiB by default) it fits into
 /// the 128 MiB that a sandbox has by default.
 pub(crate) const MAX_MEMORY: u64 = 108 * 1024 * 1024;
 
@@ -37,6 +37,7 @@ pub(crate) enum Undecodable {
 }
 
 impl Undecodable {
+    #[allow(clippy::needless_pass_by_value, reason = "errors are mapped by value")]
     pub(crate) fn of(reason: impl ToString) -> Self {
         Self::Damaged(reason.to_string())
     }
@@ -172,8 +173,8 @@ mod tests {
         Nothing,
     }
 
-    fn colour(image: &RgbaImage, x: u32, y: u32) -> Colour {
-        match image.get_pixel(x, y).0 {
+    fn colour(image: &RgbaImage, at: (u32, u32)) -> Colour {
+        match image.get_pixel(at.0, at.1).0 {
             [.., alpha] if alpha < 20 => Colour::Nothing,
             [r, g, b, _] if r > 180 && g < 70 && b < 70 => Colour::Red,
             [r, g, b, _] if b > 180 && g < 70 && r < 70 => Colour::Blue,
@@ -201,10 +202,10 @@ mod tests {
             let (first, last) = if sample.name.contains("oriented") {
                 // Turned by a quarter: red is at the top.
                 assert_eq!(image.dimensions(), (24, 48), "{}", sample.name);
-                (colour(&image, 12, 4), colour(&image, 12, 44))
+                (colour(&image, (12, 4)), colour(&image, (12, 44)))
             } else {
                 assert_eq!(image.dimensions(), (48, 24), "{}", sample.name);
-                (colour(&image, 4, 12), colour(&image, 44, 12))
+                (colour(&image, (4, 12)), colour(&image, (44, 12)))
             };
             assert_eq!((first, last), (left, right), "{}", sample.name);
         }
@@ -232,8 +233,8 @@ mod tests {
             let image = decoded(&made);
             assert_eq!(made.kind, Kind::Jpeg, "{kind:?}");
             assert_eq!(image.dimensions(), (320, 192), "{kind:?}");
-            assert_eq!(colour(&image, 150, 100), Colour::Red, "{kind:?}");
-            assert_eq!(colour(&image, 170, 100), Colour::Blue, "{kind:?}");
+            assert_eq!(colour(&image, (150, 100)), Colour::Red, "{kind:?}");
+            assert_eq!(colour(&image, (170, 100)), Colour::Blue, "{kind:?}");
         }
     }
 
