@@ -55,8 +55,9 @@ mod component {
             // Backends keep a counter in formats of their own: adding nothing
             // is the one way to read it that works on all of them.
             Route::Count { id, delta } => {
-                let count = add(&id, delta).map_err(explain);
-                counted(&id, count.inspect_err(|reason| log(reason)))
+                // The reason may name addresses: it is the operator's.
+                let count = add(&id, delta).map_err(|error| log(&explain(error)));
+                counted(&id, count.ok())
             }
         }
     }

@@ -271,7 +271,7 @@ mod tests {
     }
 
     fn now() -> SystemTime {
-        SystemTime::UNIX_EPOCH + std::time::Duration::from_secs(1_767_225_600)
+        SystemTime::UNIX_EPOCH + std::time::Duration::from_hours(490_896)
     }
 
     fn header<'a>(post: &'a Call, name: &str) -> Option<&'a str> {

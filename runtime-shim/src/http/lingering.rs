@@ -15,7 +15,7 @@ use hyper::body::Incoming;
 use tokio_util::task::TaskTracker;
 
 /// Bytes that are read for nobody.
-const MAX_BYTES: usize = 4 * 1024 * 1024;
+const MAX_BYTES: usize = 64 * 1024 * 1024;
 /// How long that may take.
 const MAX_TIME: Duration = Duration::from_secs(5);
 

@@ -4,7 +4,7 @@ use std::sync::Mutex;
 use std::thread;
 use std::time::{Duration, Instant};
 
-use crate::support::web::{Client, PASSWORD};
+use crate::support::web::{Client, PASSWORD, SetSession};
 use crate::support::{App, wait_for};
 use crate::{WRONG, start};
 
@@ -85,7 +85,7 @@ fn a_lock_holds_against_every_disguise_and_ends() {
     locked.problem(429);
     let seconds: u64 = locked.header("retry-after").unwrap().parse().unwrap();
     assert!((1..=60).contains(&seconds), "{seconds}");
-    assert!(locked.session().is_none());
+    assert_eq!(locked.session(), SetSession::Untouched);
 
     for (name, value) in [
         ("x-forwarded-for", "9.9.9.9"),
@@ -119,7 +119,7 @@ fn a_lock_holds_against_every_disguise_and_ends() {
             "{name:?}: {}",
             answer.status
         );
-        assert!(answer.session().is_none(), "{name:?}");
+        assert_eq!(answer.session(), SetSession::Untouched, "{name:?}");
     }
     let json = [("content-type", "application/json")];
     let escaped = format!("{{\"username\":\"\\u006diller\",\"password\":\"{PASSWORD}\"}}");

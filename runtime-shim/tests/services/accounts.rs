@@ -6,7 +6,7 @@ use std::time::{Duration, SystemTime};
 
 use serde_json::{Value, json};
 
-use crate::support::web::{Client, PASSWORD, token_of};
+use crate::support::web::{Client, PASSWORD, SetSession, token_of};
 use crate::support::{App, pictures, wait_for};
 use crate::{about, beside, moment, open, sha256, start_ticking, stored_keys};
 
@@ -18,7 +18,11 @@ fn an_account_is_made_used_and_left() {
     assert_eq!(registered.json()["username"], "miller-1");
     assert_eq!(registered.header("location"), Some("/auth/profile"));
     assert_eq!(registered.header("cache-control"), Some("no-store"));
-    assert!(registered.session().is_none(), "not logged in yet");
+    assert_eq!(
+        registered.session(),
+        SetSession::Untouched,
+        "not logged in yet"
+    );
 
     let refused = client.get("/auth/profile");
     refused.problem(401);
@@ -59,7 +63,7 @@ fn an_account_is_made_used_and_left() {
     // The session's end is the session's end for whoever holds the token.
     let origin = format!("http://{}", client.authority());
     let left = client.send("POST", "/auth/logout", &[("origin", &origin)], b"");
-    assert_eq!(left.expect(204).session(), Some(None));
+    assert_eq!(left.expect(204).session(), SetSession::Ended);
     bearer.get("/auth/profile").problem(401);
     assert!(client.cookie().is_none());
     client.post("/auth/logout").expect(204);

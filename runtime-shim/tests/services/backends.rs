@@ -17,6 +17,7 @@ use crate::{
 const NOWHERE: &str = "127.0.0.1:1";
 
 /// Method, path and body.
+type Variable<'a> = (&'a str, &'a str);
 type Calls<'a> = Vec<(&'a str, &'a str, &'a str)>;
 
 /// Each dependency in turn is an address where nobody listens.
@@ -28,7 +29,7 @@ fn a_dependency_that_is_down_is_a_503() {
     let token = "A".repeat(43);
     let some_id = format!("/images/{}", "0".repeat(32));
     let register = json!({"username": "miller", "password": PASSWORD}).to_string();
-    let cases: [(&str, Vec<(&str, &str)>, Calls<'_>, Vec<&str>); 3] = [
+    let cases: [(&str, Vec<Variable<'_>>, Calls<'_>, Vec<&str>); 3] = [
         (
             "queue",
             vec![("SPIN_VARIABLE_SQS_ORIGIN", http.as_str())],
@@ -128,9 +129,9 @@ fn accounts_and_catalog_live_in_postgres_by_configuration_alone() {
     let (first, second) = (upload_one(&client, 1), upload_one(&client, 2));
     thumbnail(&client, &first);
     let page = client.get("/images?limit=1").expect(200).json();
-    assert_eq!(ids(&page), [second.clone()]);
+    assert_eq!(ids(&page), [second.as_str()]);
     let next = client.get(&format!("/images?limit=1&after={second}"));
-    assert_eq!(ids(&next.json()), [first.clone()]);
+    assert_eq!(ids(&next.json()), [first.as_str()]);
     for _ in 0..3 {
         client.get(&format!("/images/{first}")).expect(200);
     }

@@ -44,7 +44,8 @@ pub fn png(width: u32, height: u32, seed: u64) -> Vec<u8> {
     let mut data = Vec::new();
     let mut state = seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1;
     for _ in 0..height {
-        data.push(0);
+        // The row's filter: none.
+        data.extend([0]);
         for _ in 0..width * 3 {
             state ^= state << 13;
             state ^= state >> 7;

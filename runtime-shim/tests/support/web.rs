@@ -71,14 +71,29 @@ impl Answer {
     }
 
     /// What a `Set-Cookie` makes of the session: nothing said, ended, or a token.
-    pub fn session(&self) -> Option<Option<String>> {
-        let cookie = self
+    pub fn session(&self) -> SetSession {
+        let Some(cookie) = self
             .all("set-cookie")
-            .find(|cookie| cookie.starts_with(&format!("{COOKIE}=")))?;
+            .find(|cookie| cookie.starts_with(&format!("{COOKIE}=")))
+        else {
+            return SetSession::Untouched;
+        };
         let value = cookie[COOKIE.len() + 1..].split(';').next().unwrap_or("");
         let ended = cookie.to_ascii_lowercase().contains("max-age=0");
-        Some((!ended && !value.is_empty()).then(|| value.to_owned()))
+        if ended || value.is_empty() {
+            SetSession::Ended
+        } else {
+            SetSession::Token(value.to_owned())
+        }
     }
+}
+
+/// What an answer does to the session's cookie.
+#[derive(Debug, PartialEq, Eq)]
+pub enum SetSession {
+    Untouched,
+    Ended,
+    Token(String),
 }
 
 /// Someone who talks to the application.
@@ -241,10 +256,12 @@ impl Client {
         let answer = self
             .try_exchange(method, head, body)
             .unwrap_or_else(|error| panic!("{error}: {}", String::from_utf8_lossy(head)));
-        if self.keeps_cookies
-            && let Some(session) = answer.session()
-        {
-            self.set_cookie(session.as_deref());
+        if self.keeps_cookies {
+            match answer.session() {
+                SetSession::Untouched => {}
+                SetSession::Ended => self.set_cookie(None),
+                SetSession::Token(token) => self.set_cookie(Some(&token)),
+            }
         }
         answer
     }
