@@ -51,7 +51,9 @@ mod component {
         let target = request.path_with_query().unwrap_or_default();
         match route(&method, &target) {
             Route::Answer(reply) => reply,
-            Route::Ready => reply::ready(&[Check::of("counters", ping().map_err(explain))]),
+            Route::Ready => {
+                reply::ready(&[Check::answered("counters", ping().map_err(explain), log)])
+            }
             // Backends keep a counter in formats of their own: adding nothing
             // is the one way to read it that works on all of them.
             Route::Count { id, delta } => {

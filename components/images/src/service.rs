@@ -61,10 +61,10 @@ pub(crate) async fn ready() -> Reply {
     };
     reply::ready(&[
         Check::of("variables", variables()),
-        Check::of("catalog", catalog),
-        Check::of("images", store),
-        Check::of("queue", queue),
-        Check::of("auth", ping_auth().await),
+        Check::answered("catalog", catalog, log),
+        Check::answered("images", store, log),
+        Check::answered("queue", queue, log),
+        Check::answered("auth", ping_auth().await, log),
     ])
 }
 

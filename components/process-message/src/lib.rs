@@ -54,8 +54,8 @@ mod component {
             Route::Submit => submit(request).await,
             Route::Read { message_id } => found(&message_id, host::load(&message_id)),
             Route::Ready => reply::ready(&[
-                Check::of("messages", host::ping_store()),
-                Check::of("queue", ping_queue().await),
+                Check::answered("messages", host::ping_store(), host::log),
+                Check::answered("queue", ping_queue().await, host::log),
             ]),
         }
     }

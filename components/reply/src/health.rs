@@ -24,6 +24,24 @@ impl Check {
     }
 }
 
+impl Check {
+    /// From a question to something outside. Whoever asks for readiness learns
+    /// that it does not answer; why, which may name addresses, goes to `log`.
+    pub fn answered<T, E: ToString>(
+        name: &'static str,
+        answer: Result<T, E>,
+        log: impl FnOnce(&str),
+    ) -> Self {
+        Self::of(
+            name,
+            answer.map_err(|error| {
+                log(&error.to_string());
+                "does not answer"
+            }),
+        )
+    }
+}
+
 #[derive(Serialize)]
 struct Health<'a> {
     status: &'a str,
@@ -104,6 +122,16 @@ mod tests {
             body(reply),
             r#"{"status":"not ready","checks":[{"name":"store","status":"ok"},{"name":"queue","status":"failed","problem":"refused"}]}"#
         );
+    }
+
+    #[test]
+    fn why_something_does_not_answer_is_for_the_log() {
+        let mut logged = String::new();
+        let check = Check::answered("queue", Err::<(), _>("10.0.0.1 refused"), |reason| {
+            logged.push_str(reason);
+        });
+        assert_eq!(check.problem.as_deref(), Some("does not answer"));
+        assert_eq!(logged, "10.0.0.1 refused");
     }
 
     #[test]
