@@ -72,11 +72,16 @@ fn the_application_runs_on_real_backends_by_configuration_alone() {
     let dead = queue("messages-dlq", json!({}));
     let policy = r#"{"deadLetterTargetArn":"arn:aws:sqs:us-east-1:000000000000:messages-dlq","maxReceiveCount":"5"}"#;
     let url = queue("messages", json!({"RedrivePolicy": policy}));
+    let images_url = queue("images", json!({}));
     let config = format!(
         "[key_value_store.messages]\ntype = \"aws_dynamo\"\nregion = \"eu-central-1\"\n\
          table = \"messages\"\n\
-         [key_value_store.counters]\ntype = \"redis\"\nurl = \"{}\"\n",
-        redis.url()
+         [key_value_store.counters]\ntype = \"redis\"\nurl = \"{redis}\"\n\
+         [key_value_store.sessions]\ntype = \"redis\"\nurl = \"{redis}\"\n\
+         [key_value_store.images]\ntype = \"redis\"\nurl = \"{redis}\"\n\
+         [sqlite_database.accounts]\npath = \"accounts.db\"\ntype = \"spin\"\n\
+         [sqlite_database.catalog]\npath = \"catalog.db\"\ntype = \"spin\"\n",
+        redis = redis.url()
     );
     let app = App::start_in(
         &[("runtime-config.toml", &config)],
@@ -88,6 +93,7 @@ fn the_application_runs_on_real_backends_by_configuration_alone() {
             ("AWS_SECRET_ACCESS_KEY", "local"),
             ("SPIN_VARIABLE_SQS_ORIGIN", &sqs),
             ("SPIN_VARIABLE_MESSAGES_QUEUE_URL", &url),
+            ("SPIN_VARIABLE_IMAGES_QUEUE_URL", &images_url),
         ],
     );
     let (status, body) = post(&app.url("/process_message"), br#"{"real": true}"#);
@@ -117,7 +123,7 @@ fn the_application_runs_on_real_backends_by_configuration_alone() {
         );
     }
     assert_eq!(redis.run(&["GET", "real"]), "$1\r\n3\r\n");
-    for ready in ["process-message", "counter"] {
+    for ready in ["process-message", "counter", "auth", "images", "portal"] {
         let (status, body) = get(&app.url(&format!("/readyz/{ready}")));
         assert_eq!(status, 200, "{body}");
     }

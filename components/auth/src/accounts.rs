@@ -10,11 +10,6 @@ pub(crate) const LABEL: &str = "accounts";
 
 /// Times are milliseconds since 1970.
 pub(crate) const SCHEMA: &[&str] = &[
-    "CREATE TABLE IF NOT EXISTS accounts (
-        username TEXT PRIMARY KEY,
-        password TEXT NOT NULL,
-        created_at BIGINT NOT NULL
-    )",
     // When the entries of the session store expire; the key is the entry's.
     "CREATE TABLE IF NOT EXISTS sessions (
         key TEXT PRIMARY KEY,
@@ -40,6 +35,11 @@ pub(crate) const SCHEMA: &[&str] = &[
         PRIMARY KEY (username, network)
     )",
     "CREATE INDEX IF NOT EXISTS known_networks_by_expiry ON known_networks (expires_at)",
+    "CREATE TABLE IF NOT EXISTS accounts (
+        username TEXT PRIMARY KEY,
+        password TEXT NOT NULL,
+        created_at BIGINT NOT NULL
+    )",
 ];
 
 /// Rows that one statement of the sweep takes.

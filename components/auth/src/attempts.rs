@@ -57,7 +57,8 @@ const FAILURES: &str = "(CASE WHEN attempts.ends_at <= ?1 THEN 1 ELSE attempts.f
 
 /// The counts that decide about one attempt to log in.
 pub(crate) struct Attempt {
-    /// Always in this order: two attempts must not wait for each other's rows.
+    /// Always in this order, so that two attempts seldom wait for each other's
+    /// rows. Where they do (PostgreSQL), the database ends one, which is tried again.
     counts: Vec<(String, &'static Rule)>,
 }
 

@@ -33,11 +33,15 @@ mod live {
 
     use crate::{Error, Row, Value, for_postgres};
 
-    /// The statements of a schema are run by one at a time: any constant number.
-    const SCHEMA_LOCK: &str = "SELECT CAST(pg_advisory_xact_lock(4716012) AS TEXT)";
-
     /// `undefined_table` (PostgreSQL, appendix A).
     const UNDEFINED_TABLE: &str = "42P01";
+
+    /// `serialization_failure` and `deadlock_detected`: the statement did nothing,
+    /// because another one was in its way.
+    const IN_THE_WAY: [&str; 2] = ["40001", "40P01"];
+
+    /// How often a statement is tried that others were in the way of.
+    const TRIES: usize = 3;
 
     /// An open database. It belongs to one invocation.
     pub struct Database {
@@ -52,13 +56,15 @@ mod live {
 
     enum Failure {
         NoSuchTable,
+        InTheWay(Error),
         Other(Error),
     }
 
     impl Database {
         /// Opens PostgreSQL when `database_url` is set, else the SQLite database
         /// that is granted as `label`. The statements of `schema` must bear being
-        /// run twice; they are run when a table is found missing.
+        /// run twice: all are run when a table is found missing. The last one
+        /// creates a table, so that a crash between two of them shows.
         pub fn open(label: &str, schema: &'static [&'static str]) -> Result<Self, Error> {
             let url = settings::optional("database_url").map_err(failed)?;
             let connection = match url {
@@ -70,21 +76,19 @@ mod live {
             Ok(Self { connection, schema })
         }
 
-        /// Runs one statement and returns its rows; those that change something
-        /// tell by `RETURNING` what they changed.
+        /// Runs one statement, which stands alone, and returns its rows; those that
+        /// change something tell by `RETURNING` what they changed.
         pub fn query(&self, statement: &str, values: &[Value]) -> Result<Vec<Row>, Error> {
-            let first = self.connection.query(statement, values);
-            let again = match first {
-                Err(Failure::NoSuchTable) => {
-                    self.create_tables()?;
-                    self.connection.query(statement, values)
+            let mut tries = 1;
+            loop {
+                match self.connection.query(statement, values) {
+                    Ok(rows) => return Ok(rows),
+                    Err(Failure::NoSuchTable) if tries < TRIES => self.create_tables()?,
+                    Err(Failure::InTheWay(_)) if tries < TRIES => {}
+                    Err(failure) => return Err(failure.into()),
                 }
-                other => other,
-            };
-            again.map_err(|failure| match failure {
-                Failure::NoSuchTable => failed("the schema lacks a table"),
-                Failure::Other(error) => error,
-            })
+                tries += 1;
+            }
         }
 
         /// Whether the database answers.
@@ -92,28 +96,33 @@ mod live {
             self.query("SELECT 1", &[]).map(drop)
         }
 
-        /// All or nothing: a crash half-way must not leave a schema without its
-        /// indexes.
+        /// PostgreSQL does it as one statement, and for one session at a time: even
+        /// `IF NOT EXISTS` fails when two create the same.
         fn create_tables(&self) -> Result<(), Error> {
-            let run = |statement: &str| match self.connection.query(statement, &[]) {
-                Ok(_) => Ok(()),
-                Err(Failure::NoSuchTable) => Err(failed("the schema's order is wrong")),
-                Err(Failure::Other(error)) => Err(error),
-            };
             match &self.connection {
-                Connection::Sqlite(_) => run("BEGIN IMMEDIATE")?,
+                Connection::Sqlite(_) => {
+                    for statement in self.schema {
+                        self.connection.query(statement, &[])?;
+                    }
+                }
                 Connection::Postgres(_) => {
-                    run("BEGIN")?;
-                    run(SCHEMA_LOCK)?;
+                    let statements = self.schema.join(";\n");
+                    let block = format!(
+                        "DO $$ BEGIN PERFORM pg_advisory_xact_lock(4716012);\n{statements};\nEND $$"
+                    );
+                    self.connection.query(&block, &[])?;
                 }
             }
-            let created = self.schema.iter().try_for_each(|statement| run(statement));
-            let ended = run(if created.is_ok() {
-                "COMMIT"
-            } else {
-                "ROLLBACK"
-            });
-            created.and(ended)
+            Ok(())
+        }
+    }
+
+    impl From<Failure> for Error {
+        fn from(failure: Failure) -> Self {
+            match failure {
+                Failure::NoSuchTable => failed("the schema lacks a table"),
+                Failure::InTheWay(error) | Failure::Other(error) => error,
+            }
         }
     }
 
@@ -138,15 +147,9 @@ mod live {
                 }
                 Self::Postgres(connection) => {
                     let values: Vec<_> = values.iter().map(to_postgres).collect();
-                    let result =
-                        connection
-                            .query(&for_postgres(statement), &values)
-                            .map_err(|error| match error {
-                                postgres::Error::QueryFailed(postgres::QueryError::DbError(
-                                    error,
-                                )) if error.code == UNDEFINED_TABLE => Failure::NoSuchTable,
-                                other => Failure::Other(failed(explain(other))),
-                            })?;
+                    let result = connection
+                        .query(&for_postgres(statement), &values)
+                        .map_err(of_postgres)?;
                     let rows = result.rows.into_iter();
                     Ok(rows
                         .map(|row| Row::new(row.into_iter().map(from_postgres).collect()))
@@ -160,11 +163,22 @@ mod live {
         clippy::needless_pass_by_value,
         reason = "what `map_err` gives is a value"
     )]
+    fn of_postgres(error: postgres::Error) -> Failure {
+        let postgres::Error::QueryFailed(postgres::QueryError::DbError(error)) = error else {
+            return Failure::Other(failed(explain(error)));
+        };
+        match error.code.as_str() {
+            UNDEFINED_TABLE => Failure::NoSuchTable,
+            code if IN_THE_WAY.contains(&code) => Failure::InTheWay(failed(error.message)),
+            code => Failure::Other(failed(format!("{code} {}", error.message))),
+        }
+    }
+
     fn failed(reason: impl ToString) -> Error {
         Error::Failed(reason.to_string())
     }
 
-    /// The error's text holds neither the URL nor values.
+    /// The text holds no password and no value; on Spin it may name host and port.
     fn explain(error: postgres::Error) -> String {
         match error {
             postgres::Error::ConnectionFailed(reason) => format!("cannot connect: {reason}"),

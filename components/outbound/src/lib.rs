@@ -4,9 +4,14 @@
 #[cfg(target_family = "wasm")]
 use std::time::Duration;
 
-/// For connecting, for the first byte, and between bytes.
+/// For connecting, for the first byte, and between bytes. On Spin, the time to the
+/// first byte includes sending, so a body gets more by its size.
 #[cfg(target_family = "wasm")]
 const TIMEOUT: Duration = Duration::from_secs(5);
+
+/// The slowest sending that is waited for.
+#[cfg(target_family = "wasm")]
+const BYTES_PER_SECOND: usize = 256 * 1024;
 
 /// A request that is ready to be sent.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -78,7 +83,7 @@ impl Call {
             .try_into_outgoing_request()
             .map_err(|error| error.to_string())?;
         let mut body = request.take_body();
-        let answer = outgoing_handler::handle(request, Some(time_limits()))
+        let answer = outgoing_handler::handle(request, Some(time_limits(self.body.len())))
             .map_err(|error| format!("the request to {service} cannot be sent: {error}"))?;
         // A body that cannot be written shows in the answer, with its reason.
         let _ = body.send(self.body).await;
@@ -114,12 +119,14 @@ fn method(name: &str) -> spin_sdk::http::Method {
 }
 
 #[cfg(target_family = "wasm")]
-fn time_limits() -> spin_sdk::wit::wasi::http0_2_0::types::RequestOptions {
+fn time_limits(body_bytes: usize) -> spin_sdk::wit::wasi::http0_2_0::types::RequestOptions {
     let options = spin_sdk::wit::wasi::http0_2_0::types::RequestOptions::new();
     let nanoseconds = TIMEOUT.as_nanos() as u64;
+    let sending = Duration::from_secs((body_bytes / BYTES_PER_SECOND) as u64);
+    let first_byte = (TIMEOUT + sending).as_nanos() as u64;
     // A host without these limits has limits of its own.
     let _ = options.set_connect_timeout(Some(nanoseconds));
-    let _ = options.set_first_byte_timeout(Some(nanoseconds));
+    let _ = options.set_first_byte_timeout(Some(first_byte));
     let _ = options.set_between_bytes_timeout(Some(nanoseconds));
     options
 }

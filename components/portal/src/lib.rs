@@ -31,8 +31,11 @@ mod component {
     use crate::assets::Asset;
     use crate::routes::{Route, route, stats};
 
-    /// The variables that hold the URLs of the queues.
-    const QUEUES: [&str; 2] = ["messages_queue_url", "images_queue_url"];
+    /// What the page calls the queues, and the variables that hold their URLs.
+    const QUEUES: [(&str, &str); 2] = [
+        ("messages", "messages_queue_url"),
+        ("images", "images_queue_url"),
+    ];
 
     #[http_component]
     async fn handle(request: IncomingRequest) -> Reply {
@@ -42,8 +45,8 @@ mod component {
             Route::Asset(asset) => serve(asset, &head),
             Route::Ready => reply::ready(&[
                 Check::of("settings", images_origin().map(drop)),
-                Check::of("messages queue", ping(QUEUES[0]).await),
-                Check::of("images queue", ping(QUEUES[1]).await),
+                Check::answered("messages queue", ping(QUEUES[0].1).await, log),
+                Check::answered("images queue", ping(QUEUES[1].1).await, log),
             ]),
             Route::Stats => stats(depths().await.inspect_err(|reason| log(reason))),
         }
@@ -66,22 +69,15 @@ mod component {
         settings::origin("images_public_origin")
     }
 
-    async fn ping(variable: &str) -> Result<(), &'static str> {
-        let answer = match Queue::from_variables(variable) {
-            Ok(queue) => queue.ping().await,
-            Err(reason) => Err(reason),
-        };
-        answer.map_err(|reason| {
-            log(&reason);
-            "the queue does not answer"
-        })
+    async fn ping(variable: &str) -> Result<(), String> {
+        Queue::from_variables(variable)?.ping().await
     }
 
-    async fn depths() -> Result<Vec<(String, Depth)>, String> {
+    async fn depths() -> Result<Vec<(&'static str, Depth)>, String> {
         let mut depths = Vec::new();
-        for variable in QUEUES {
+        for (name, variable) in QUEUES {
             let queue = Queue::from_variables(variable)?;
-            depths.push((queue.name().to_owned(), queue.depth().await?));
+            depths.push((name, queue.depth().await?));
         }
         Ok(depths)
     }

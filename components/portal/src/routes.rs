@@ -53,7 +53,7 @@ struct Entry<'a> {
 }
 
 /// The answer when the queues were asked.
-pub(crate) fn stats(depths: Result<Vec<(String, Depth)>, String>) -> Reply {
+pub(crate) fn stats(depths: Result<Vec<(&'static str, Depth)>, String>) -> Reply {
     let reply = match depths {
         Ok(depths) => {
             let entries = depths.iter().map(|(name, depth)| Entry {
@@ -121,8 +121,8 @@ mod tests {
     fn the_depths_of_the_queues_become_a_document() {
         let depth = |visible, in_flight| Depth { visible, in_flight };
         let reply = stats(Ok(vec![
-            ("messages".to_owned(), depth(12, 3)),
-            ("images".to_owned(), depth(0, 0)),
+            ("messages", depth(12, 3)),
+            ("images", depth(0, 0)),
         ]));
         assert_eq!(
             String::from_utf8(reply.body).unwrap(),

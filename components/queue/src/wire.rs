@@ -100,12 +100,6 @@ impl Fault {
 }
 
 impl Queue {
-    /// The last segment of its URL.
-    pub fn name(&self) -> &str {
-        let url = self.url.trim_end_matches('/');
-        url.rsplit_once('/').map_or(url, |(_, name)| name)
-    }
-
     /// The request that puts a message into the queue.
     pub(crate) fn message(&self, body: &str, now: SystemTime) -> Result<Call, Unsignable> {
         self.post(
@@ -263,11 +257,6 @@ mod tests {
                 "test",
             ),
         }
-    }
-
-    #[test]
-    fn the_url_ends_with_the_name() {
-        assert_eq!(queue(None).name(), "messages");
     }
 
     fn now() -> SystemTime {

@@ -40,8 +40,10 @@ mod component {
     async fn handle(request: IncomingRequest) -> Reply {
         match route(&Head::of(&request)) {
             Route::Answer(reply) => reply,
-            Route::Ready => reply::ready(&[Check::of("catalog", ping())]),
-            Route::Read { limit } => recommended(trending(limit).inspect_err(log)),
+            Route::Ready => reply::ready(&[Check::answered("catalog", ping(), log)]),
+            Route::Read { limit } => {
+                recommended(trending(limit).inspect_err(|error| log(&error.to_string())))
+            }
         }
     }
 
@@ -53,11 +55,8 @@ mod component {
         read(&open()?.query(READ, &[limit.into()])?)
     }
 
-    fn ping() -> Result<(), &'static str> {
-        let answer = open().and_then(|database| database.ping());
-        answer
-            .inspect_err(log)
-            .map_err(|_| "the database does not answer")
+    fn ping() -> Result<(), database::Error> {
+        open()?.ping()
     }
 
     struct Schedule;
@@ -84,8 +83,8 @@ mod component {
         clippy::print_stderr,
         reason = "this is the component's one way to its log"
     )]
-    fn log(error: &database::Error) {
-        eprintln!("recommend: {error}");
+    fn log(reason: &str) {
+        eprintln!("recommend: {reason}");
     }
 
     bindings::export!(Schedule with_types_in bindings);
