@@ -4,10 +4,12 @@
 mod support;
 
 use std::collections::BTreeMap;
+use std::io::{Read, Write};
+use std::net::TcpStream;
 use std::time::{Duration, Instant};
 
 use serde_json::json;
-use support::{App, get, wait_for, with_probe, worker};
+use support::{App, PATIENCE, get, wait_for, with_probe, worker};
 
 /// `timeout_secs` and the rest of the worker's options are given.
 fn manifest(options: &str) -> String {
@@ -183,4 +185,30 @@ fn what_a_component_prints_is_logged_with_its_name() {
             .find(|line| line.contains("grist for the mill") && line.contains("worker"))
             .map(str::to_owned)
     });
+}
+
+/// More clients than there are sandboxes, each with a body that does not come: the
+/// others are served at once, and the slow ones get their answer.
+#[test]
+fn slow_bodies_hold_no_sandbox() {
+    let app = App::start(&manifest("timeout_secs = 2"));
+    let address = app.url("").trim_start_matches("http://").to_owned();
+    let mut slow: Vec<_> = (0..450)
+        .map(|_| {
+            let mut stream = TcpStream::connect(&address).unwrap();
+            let head = "POST /probe/echo HTTP/1.1\r\nhost: x\r\ncontent-length: 16000\r\n\r\nx";
+            stream.write_all(head.as_bytes()).unwrap();
+            stream.set_read_timeout(Some(PATIENCE)).unwrap();
+            stream
+        })
+        .collect();
+    for _ in 0..20 {
+        let asked = Instant::now();
+        assert_eq!(get(&app.url("/probe/kv/x")).0, 404);
+        let took = asked.elapsed();
+        assert!(took < Duration::from_secs(2), "{took:?}");
+    }
+    let mut answer = [0; 12];
+    slow[0].read_exact(&mut answer).unwrap();
+    assert_eq!(&answer, b"HTTP/1.1 408");
 }

@@ -17,11 +17,11 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
-use wasmtime_wasi_http::{Error as HttpError, WasiBody};
+use wasmtime_wasi_http::WasiBody;
 
-use super::lingering::LingeringBody;
+use super::intake::Refused;
 use super::router::RESERVED;
-use super::{problem, request};
+use super::{intake, problem, request};
 use crate::invoker::{Caller, Invoker, Outcome, failure_response};
 
 /// Connections open at once; further ones wait in the listener's backlog.
@@ -128,10 +128,19 @@ pub async fn answer(
         let detail = format!("no route leads to `{path}`");
         return problem::response(StatusCode::NOT_FOUND, &detail);
     };
-    let mut request = request.map(|body| {
-        let body = LingeringBody::new(body, invoker.requests().clone());
-        body.map_err(HttpError::from).boxed_unsync()
-    });
+    let (head, body) = request.into_parts();
+    let body = match intake::take_in(body, invoker.requests()).await {
+        Ok(body) => body,
+        Err(Refused::TooSlow) => {
+            let detail = "the request's body did not arrive in time";
+            return problem::response(StatusCode::REQUEST_TIMEOUT, detail);
+        }
+        Err(Refused::Broken) => {
+            let detail = "the request's body ended early";
+            return problem::response(StatusCode::BAD_REQUEST, detail);
+        }
+    };
+    let mut request = Request::from_parts(head, body);
     request::prepare(&mut request, &matched, &peer.to_string());
     let component = &matched.component;
     match invoker.http(component, request, Caller::Client).await {
