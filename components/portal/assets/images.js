@@ -5,7 +5,7 @@
  */
 
 import { Problem, request, until, upload } from './api.js';
-import { announce, byId, bytes, dateTime, el, format, say, sentence, whileBusy } from './dom.js';
+import { announce, byId, bytes, dateTime, el, format, sentence, whileBusy } from './dom.js';
 import { outageNotice } from './outage.js';
 import { describe, dimensions } from './viewer.js';
 
@@ -14,6 +14,7 @@ const PAGE = 24;
 /** `onSessionLost` is called when the service no longer knows the session. */
 export function startImages({ viewer, onSessionLost }) {
   const notice = outageNotice(byId('images'), 'images', 'The image service', () => load());
+  // `next` is the id of the last image shown, or `null` when it is the last of all.
   const state = { user: null, next: null, visit: 0 };
 
   const failed = (error) => {
@@ -25,7 +26,18 @@ export function startImages({ viewer, onSessionLost }) {
   // An upload may also be in a page that was asked for meanwhile.
   const isShown = (id) => [...gallery.children].some((item) => item.dataset.id === id);
   const add = (image, where) => {
-    if (!isShown(image.id)) where(card(image, { viewer, failed, onGone: showEmpty }));
+    if (!isShown(image.id)) where(card(image, { viewer, failed, onGone }));
+  };
+  const showEmpty = () => {
+    byId('gallery-empty').hidden = gallery.children.length > 0 || state.next !== null;
+  };
+  /** A page cannot begin after an image that is gone; after none, it is the first page. */
+  const onGone = (id) => {
+    if (id === state.next) {
+      state.next = gallery.lastElementChild?.dataset.id;
+      if (state.next === undefined) load();
+    }
+    showEmpty();
   };
 
   const load = async (after) => {
@@ -75,10 +87,6 @@ export function startImages({ viewer, onSessionLost }) {
       load();
     },
   };
-}
-
-function showEmpty() {
-  byId('gallery-empty').hidden = byId('gallery').children.length > 0;
 }
 
 /** Files come by the picker or by dropping them on the zone. */
@@ -150,24 +158,26 @@ function uploadRow(file) {
       if (!item.isConnected || item.dataset.state !== 'queued') return;
       item.dataset.state = 'uploading';
       word.textContent = bytes(file.size);
-      const transfer = upload('/images/upload', file, (part) => { bar.value = part; });
-      cancel.addEventListener('click', transfer.cancel, { once: true });
       try {
+        const transfer = upload('/images/upload', file, (part) => { bar.value = part; });
+        cancel.addEventListener('click', transfer.cancel, { once: true });
         const image = await transfer.done;
         // The list was emptied: someone else is logged in by now.
         if (!item.isConnected) return;
         onUploaded(image);
         finish('done', 'Uploaded.');
       } catch (error) {
-        if (!(error instanceof Problem)) throw error;
-        finish('failed', sentence(error.message));
-        if (error.status === 401) onSessionLost();
+        // Whatever it was, the files that wait for this one go on.
+        const known = error instanceof Problem;
+        finish('failed', known ? sentence(error.message) : 'This page failed. Reload it to see whether the image was stored.');
+        if (!known) reportError(error);
+        else if (error.status === 401) onSessionLost();
       }
     },
   };
 }
 
-/** A card of the gallery; `onGone` is called when its image was deleted. */
+/** A card of the gallery; `onGone` gets the image's id when it was deleted. */
 function card(image, { viewer, failed, onGone }) {
   const name = describe(image);
   const uploaded = dateTime(image.created_at);
@@ -193,7 +203,7 @@ function card(image, { viewer, failed, onGone }) {
     try {
       await deleteImage(image.id);
       leave(item);
-      onGone();
+      onGone(image.id);
     } catch (error) {
       failed(error);
     }
@@ -219,7 +229,7 @@ function leave(item) {
   announce('The image was deleted.');
 }
 
-async function showThumbnail(item, frame, image) {
+function showThumbnail(item, frame, image) {
   const turn = (state, content) => {
     item.dataset.thumbnail = state;
     frame.replaceChildren(content);
@@ -230,14 +240,27 @@ async function showThumbnail(item, frame, image) {
     turn('ready', picture);
   };
   const missing = () => turn('failed', 'No thumbnail');
-  if (image.thumbnail === 'ready') return ready();
-  if (image.thumbnail === 'failed') return missing();
-  turn('pending', 'Making the thumbnail…');
-  const state = await until(() => (item.isConnected ? thumbnailState(image.thumbnail_url) : 'gone'), { first: 300 });
-  if (state === 'ready') ready();
-  else if (state === 'failed') missing();
-  else say(frame, 'The thumbnail takes longer than usual');
-  return undefined;
+  const look = async () => {
+    turn('pending', 'Making the thumbnail…');
+    const state = await until(() => (item.isConnected ? thumbnailState(image.thumbnail_url) : 'gone'), { first: 300 });
+    if (state === 'ready') ready();
+    else if (state === 'failed') missing();
+    else late();
+  };
+  const late = () => {
+    turn('pending', 'The thumbnail takes longer than usual');
+    const label = `Look again for the thumbnail of image ${describe(image)}, uploaded ${dateTime(image.created_at)}`;
+    const again = el('button', { type: 'button', class: 'link', 'aria-label': label }, 'Look again');
+    again.addEventListener('click', () => {
+      item.querySelector('[data-testid=image-view]').focus();
+      again.remove();
+      look();
+    });
+    item.querySelector('.caption').append(again);
+  };
+  if (image.thumbnail === 'ready') ready();
+  else if (image.thumbnail === 'failed') missing();
+  else look();
 }
 
 /** A 404 with `Retry-After` means: not yet. */

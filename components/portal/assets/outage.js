@@ -52,9 +52,12 @@ export function outageNotice(section, key, name, retry) {
   button.addEventListener('click', () => whileBusy(button, async () => {
     const wasUnready = unready !== '';
     button.textContent = 'Retrying…';
-    await notice.recheck();
-    if (!wasUnready) await retry();
-    button.textContent = 'Retry';
+    try {
+      await notice.recheck();
+      if (!wasUnready) await retry();
+    } finally {
+      button.textContent = 'Retry';
+    }
   }));
   return notice;
 }

@@ -2,17 +2,20 @@
 // is a visitor of its own; a visit without errors on the console is part of each.
 
 import assert from 'node:assert/strict';
+import { readFile } from 'node:fs/promises';
 import { after, before, describe, test } from 'node:test';
 
 import { start } from './support/app.mjs';
 import { launch } from './support/browser.mjs';
 import { Keyboard } from './support/keyboard.mjs';
 import { FIXTURES, Portal, fixture } from './support/portal.mjs';
-import { newUser, register } from './support/users.mjs';
+import { login, newUser, register, upload } from './support/users.mjs';
 
 const PHONE = { viewport: { width: 360, height: 740 }, hasTouch: true, isMobile: true };
 const DARK = { colorScheme: 'dark' };
 const HEAVIEST_PAGE = 100 * 1024;
+// So many images the gallery shows at first.
+const GALLERY_PAGE = 24;
 
 let app;
 let browser;
@@ -183,6 +186,23 @@ visitor('refusals are told where they happen', {}, async ({ visit, portal }) => 
   const item = portal.parts('upload-item', '[data-state=failed]');
   await item.filter({ hasText: /PNG/ }).waitFor();
   await portal.hasParts('image-card', '', 0);
+});
+
+visitor('the next images come after the last one shown, also when that was deleted', {}, async ({ page, portal }) => {
+  const user = await register(app.url);
+  const token = await login(app.url, user);
+  const picture = await readFile(fixture('sea.webp'));
+  await Promise.all(Array.from({ length: GALLERY_PAGE + 1 }, () => upload(app.url, token, picture)));
+  await portal.login(user);
+  await portal.greets(user);
+  await portal.hasParts('image-card', '', GALLERY_PAGE);
+
+  await portal.part('image-delete').last().click();
+  await portal.part('confirm-delete').click();
+  await portal.hasParts('image-card', '', GALLERY_PAGE - 1);
+  await page.getByRole('button', { name: 'Load more' }).click();
+  await portal.hasParts('image-card', '', GALLERY_PAGE);
+  assert.ok(await portal.part('section-error-images').isHidden());
 });
 
 for (const [scheme, options] of [
