@@ -17,33 +17,10 @@ mod sites;
 #[path = "security/uploads.rs"]
 mod uploads;
 
-use std::fmt::Write as _;
-
-use sha2::{Digest, Sha256};
-
-use support::web::{Answer, Client, PASSWORD, token_of};
-use support::{App, own_manifest, pictures, wait_for};
+use support::web::{Client, PASSWORD, id_of, token_of};
+use support::{App, pictures, wait_for};
 
 const WRONG: &str = "not what was chosen";
-
-fn start(variables: &[(&str, &str)]) -> App {
-    App::start_with(&own_manifest(), &[], variables)
-}
-
-fn sha256(text: &str) -> String {
-    Sha256::digest(text)
-        .iter()
-        .fold(String::new(), |mut hex, byte| {
-            write!(hex, "{byte:02x}").unwrap();
-            hex
-        })
-}
-
-#[track_caller]
-fn id_of(upload: &Answer) -> String {
-    assert_eq!(upload.status, 201, "{}", upload.text());
-    upload.json()["id"].as_str().unwrap().to_owned()
-}
 
 /// Logs in somewhere else and returns the token.
 #[track_caller]

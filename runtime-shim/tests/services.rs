@@ -16,13 +16,11 @@ mod load;
 mod portal;
 
 use std::collections::BTreeSet;
-use std::fmt::Write as _;
 use std::time::{Duration, SystemTime};
 
 use serde_json::Value;
-use sha2::{Digest, Sha256};
 
-use support::web::{Answer, Client};
+use support::web::{Answer, Client, id_of, sha256};
 use support::{App, own_manifest, pictures, wait_for};
 
 const COMPONENTS: [&str; 6] = [
@@ -33,11 +31,6 @@ const COMPONENTS: [&str; 6] = [
     "recommend",
     "portal",
 ];
-
-/// The application under these variables.
-fn start(variables: &[(&str, &str)]) -> App {
-    App::start_with(&own_manifest(), &[], variables)
-}
 
 /// The application with schedules that are due each second, not each minute.
 fn start_ticking(variables: &[(&str, &str)]) -> App {
@@ -65,17 +58,6 @@ fn about(actual: SystemTime, expected: SystemTime) {
     assert!(apart < Duration::from_mins(1), "{apart:?} apart");
 }
 
-fn hex(bytes: &[u8]) -> String {
-    bytes.iter().fold(String::new(), |mut hex, byte| {
-        write!(hex, "{byte:02x}").unwrap();
-        hex
-    })
-}
-
-fn sha256(bytes: &[u8]) -> String {
-    hex(&Sha256::digest(bytes))
-}
-
 /// The file of a store that is embedded.
 fn open(app: &App, file: &str) -> rusqlite::Connection {
     let connection = rusqlite::Connection::open(app.dir().join(".spin").join(file)).unwrap();
@@ -91,13 +73,6 @@ fn stored_keys(app: &App, label: &str) -> BTreeSet<String> {
     };
     let keys = query.query_map([], |row| row.get(0)).unwrap();
     keys.map(Result::unwrap).collect()
-}
-
-/// The id of an upload that was taken.
-#[track_caller]
-fn id_of(upload: &Answer) -> String {
-    assert_eq!(upload.status, 201, "{}", upload.text());
-    upload.json()["id"].as_str().unwrap().to_owned()
 }
 
 /// Uploads a picture unlike any other.

@@ -4,9 +4,9 @@ use std::sync::Mutex;
 use std::thread;
 use std::time::{Duration, Instant};
 
-use crate::support::web::{Client, PASSWORD, SetSession};
+use crate::WRONG;
+use crate::support::web::{Client, PASSWORD, SetSession, start};
 use crate::support::{App, wait_for};
-use crate::{WRONG, start};
 
 /// Failures of one name from one address before it is locked.
 const FREE_GUESSES: usize = 5;
@@ -87,6 +87,16 @@ fn a_lock_holds_against_every_disguise_and_ends() {
     assert!((1..=60).contains(&seconds), "{seconds}");
     assert_eq!(locked.session(), SetSession::Untouched);
 
+    // All of these must fall into the lock. No password is hashed for them, so that they take a
+    // moment only; what is hashed comes later.
+    for name in ["MILLER", "Miller"] {
+        client.login(name, PASSWORD).problem(429);
+    }
+    let json = [("content-type", "application/json")];
+    let escaped = format!("{{\"username\":\"\\u006diller\",\"password\":\"{PASSWORD}\"}}");
+    client
+        .send("POST", "/auth/login", &json, escaped.as_bytes())
+        .problem(429);
     for (name, value) in [
         ("x-forwarded-for", "9.9.9.9"),
         ("x-forwarded-for", "127.0.3.2, 9.9.9.9"),
@@ -104,9 +114,8 @@ fn a_lock_holds_against_every_disguise_and_ends() {
         let disguised = disguised.with(name, value).login("miller", PASSWORD);
         assert_eq!(disguised.status, 429, "{name}: {value}");
     }
+    // Near to the name, and none.
     for name in [
-        "MILLER",
-        "Miller",
         " miller",
         "miller ",
         "miller\0",
@@ -114,18 +123,9 @@ fn a_lock_holds_against_every_disguise_and_ends() {
         "\u{ff4d}iller",
     ] {
         let answer = client.login(name, PASSWORD);
-        assert!(
-            matches!(answer.status, 400 | 401 | 422 | 429),
-            "{name:?}: {}",
-            answer.status
-        );
+        answer.problem(401);
         assert_eq!(answer.session(), SetSession::Untouched, "{name:?}");
     }
-    let json = [("content-type", "application/json")];
-    let escaped = format!("{{\"username\":\"\\u006diller\",\"password\":\"{PASSWORD}\"}}");
-    client
-        .send("POST", "/auth/login", &json, escaped.as_bytes())
-        .problem(429);
 
     // The others of that address, and the owner elsewhere, are not concerned.
     client.login("other", PASSWORD).expect(200);

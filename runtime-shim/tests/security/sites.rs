@@ -2,22 +2,19 @@
 
 use serde_json::json;
 
+use crate::new_token;
 use crate::support::App;
-use crate::support::web::{Client, PASSWORD, SetSession, member};
-use crate::{new_token, start};
+use crate::support::web::{Client, PASSWORD, SetSession, member, start};
 
-#[test]
-fn another_site_cannot_act_for_a_visitor() {
-    let app = App::start_own();
-    member(&app, "victim");
-    let token = new_token(&app, "victim");
-    let host = Client::new(&app).authority().to_owned();
+type Headers = Vec<(String, String)>;
+
+/// What a browser may say of where a request comes from, and whether the request may go on.
+fn claims(host: &str) -> Vec<(Headers, bool)> {
     let (ours, port) = (format!("http://{host}"), host.rsplit(':').next().unwrap());
     let origin = |value: &str| vec![("origin".to_owned(), value.to_owned())];
     let site = |value: &str| vec![("sec-fetch-site".to_owned(), value.to_owned())];
     let both = |o: &str, s: &str| [origin(o), site(s)].concat();
-    // What the browser says, and whether it may go on.
-    let cases = [
+    vec![
         (vec![], false),
         (origin(&ours), true),
         (site("same-origin"), true),
@@ -39,7 +36,7 @@ fn another_site_cannot_act_for_a_visitor() {
         (origin(&format!("http://evil.example#{host}")), false),
         (origin(&format!("http://evil.example:{port}")), false),
         (origin(&format!("{ours} http://evil.example")), false),
-        (origin(&host), false),
+        (origin(host), false),
         (both(&ours, "cross-site"), false),
         (both(&ours, "none"), false),
         (both("http://evil.example", "same-origin"), false),
@@ -57,16 +54,27 @@ fn another_site_cannot_act_for_a_visitor() {
             vec![("x-requested-with".to_owned(), "XMLHttpRequest".to_owned())],
             false,
         ),
-    ];
+    ]
+}
+
+#[test]
+fn another_site_cannot_act_for_a_visitor() {
+    let app = App::start_own();
+    member(&app, "victim");
+    let token = new_token(&app, "victim");
+    let nobodys = "A".repeat(43);
+    let claims = claims(Client::new(&app).authority());
     let image = format!("/images/{}", "0".repeat(32));
-    // What a request gets that was let through, without its effect.
-    for (method, path, body, through) in [
-        ("POST", "/images/upload", "no image", 415),
-        ("DELETE", image.as_str(), "", 404),
+    // With what a request gets that was let through, without its effect. A log-out of the
+    // victim would be the proof of its own success.
+    for (method, path, cookie, body, through) in [
+        ("POST", "/images/upload", token.as_str(), "no image", 415),
+        ("DELETE", image.as_str(), token.as_str(), "", 404),
+        ("POST", "/auth/logout", nobodys.as_str(), "", 204),
     ] {
-        for (headers, allowed) in &cases {
+        for (headers, allowed) in &claims {
             let client = Client::new(&app);
-            client.set_cookie(Some(&token));
+            client.set_cookie(Some(cookie));
             let headers: Vec<_> = headers
                 .iter()
                 .map(|(n, v)| (n.as_str(), v.as_str()))
@@ -74,23 +82,10 @@ fn another_site_cannot_act_for_a_visitor() {
             let answer = client.send(method, path, &headers, body.as_bytes());
             let expected = if *allowed { through } else { 403 };
             assert_eq!(answer.status, expected, "{method} {path} {headers:?}");
-            answer.problem(expected);
+            if expected >= 400 {
+                answer.problem(expected);
+            }
         }
-    }
-    // A log-out would be the proof of its own success.
-    for (headers, allowed) in &cases {
-        let client = Client::new(&app);
-        client.set_cookie(Some(&"A".repeat(43)));
-        let headers: Vec<_> = headers
-            .iter()
-            .map(|(n, v)| (n.as_str(), v.as_str()))
-            .collect();
-        let answer = client.send("POST", "/auth/logout", &headers, b"");
-        assert_eq!(
-            answer.status,
-            if *allowed { 204 } else { 403 },
-            "{headers:?}"
-        );
     }
     let client = Client::new(&app);
     client.set_cookie(Some(&token));

@@ -6,9 +6,9 @@ use std::time::{Duration, SystemTime};
 
 use serde_json::{Value, json};
 
-use crate::support::web::{Client, PASSWORD, SetSession, token_of};
+use crate::support::web::{Client, PASSWORD, SetSession, sha256, token_of};
 use crate::support::{App, pictures, wait_for};
-use crate::{about, beside, moment, open, sha256, start_ticking, stored_keys};
+use crate::{about, beside, moment, open, start_ticking, stored_keys};
 
 #[test]
 fn an_account_is_made_used_and_left() {

@@ -8,8 +8,9 @@ use std::net::{SocketAddr, TcpStream};
 use std::sync::Mutex;
 
 use serde_json::{Value, json};
+use sha2::{Digest, Sha256};
 
-use super::{App, PATIENCE};
+use super::{App, PATIENCE, own_manifest};
 
 /// The session's cookie.
 pub const COOKIE: &str = "gm_session";
@@ -131,7 +132,8 @@ impl Client {
         self
     }
 
-    /// The same client from another address of this machine, as in `127.0.0.9`.
+    /// The same client from another address of this machine, as in `127.0.0.9`. It needs Linux,
+    /// where all of 127.0.0.0/8 is the loopback device; elsewhere only 127.0.0.1 is.
     pub fn at(mut self, address: &str) -> Self {
         self.address = Some(address.to_owned());
         self
@@ -365,6 +367,11 @@ fn read_line(reader: &mut impl BufRead) -> io::Result<String> {
     Ok(String::from_utf8_lossy(&line).trim_end().to_owned())
 }
 
+/// The repository's own application under these variables.
+pub fn start(variables: &[(&str, &str)]) -> App {
+    App::start_with(&own_manifest(), &[], variables)
+}
+
 /// A client with a new account, logged in by bearer token.
 #[track_caller]
 pub fn member(app: &App, username: &str) -> Client {
@@ -378,6 +385,22 @@ pub fn member(app: &App, username: &str) -> Client {
 pub fn token_of(login: &Answer) -> String {
     assert_eq!(login.status, 200, "{}", login.text());
     login.json()["token"].as_str().unwrap().to_owned()
+}
+
+/// The id of an upload that was taken.
+#[track_caller]
+pub fn id_of(upload: &Answer) -> String {
+    assert_eq!(upload.status, 201, "{}", upload.text());
+    upload.json()["id"].as_str().unwrap().to_owned()
+}
+
+/// The digest in hexadecimal digits.
+pub fn sha256(bytes: &[u8]) -> String {
+    let digest = Sha256::digest(bytes);
+    digest.iter().fold(String::new(), |mut hex, byte| {
+        write!(hex, "{byte:02x}").unwrap();
+        hex
+    })
 }
 
 /// A `multipart/form-data` body.
