@@ -64,7 +64,7 @@ fn document(record: &Record) -> Document<'_> {
 /// The image is taken in.
 pub(crate) fn created(record: &Record) -> Reply {
     let location = format!("/images/{}", record.id);
-    uncached(Reply::json(201, &document(record)).with("location", location))
+    Reply::json(201, &document(record)).with("location", location)
 }
 
 /// One page, from one row more than it has, if there is one.
@@ -75,7 +75,7 @@ pub(crate) fn page(records: &[Record], limit: usize) -> Reply {
         images: shown.iter().map(document).collect(),
         next: last.filter(|_| records.len() > limit),
     };
-    uncached(Reply::json(200, &page))
+    Reply::json(200, &page)
 }
 
 /// The bytes of an image or thumbnail, which are shown as what they are and run
@@ -117,54 +117,48 @@ fn etag(sha256: &str) -> String {
 
 /// The client gets the content from the bucket itself.
 pub(crate) fn redirect(url: String) -> Reply {
-    uncached(Reply::empty(302).with("location", url))
+    Reply::empty(302).with("location", url)
 }
 
 /// There is no such image, or not for this caller.
 pub(crate) fn no_image() -> Reply {
-    uncached(Reply::problem(404, "there is no such image"))
+    Reply::problem(404, "there is no such image")
 }
 
 /// There is no thumbnail, or not yet.
 pub(crate) fn no_thumbnail(state: State) -> Reply {
-    uncached(match state {
+    match state {
         State::Pending => {
             Reply::problem(404, "the thumbnail is being made").with("retry-after", "1")
         }
         State::Ready | State::Failed => Reply::problem(404, "there is no thumbnail of this image"),
-    })
+    }
 }
 
 /// The last image of the page before is not there.
 pub(crate) fn no_cursor() -> Reply {
-    uncached(Reply::problem(400, "`after` is no image of yours"))
+    Reply::problem(400, "`after` is no image of yours")
 }
 
 /// The caller has as many images as anybody may have.
 pub(crate) fn too_many(most: u64) -> Reply {
-    uncached(Reply::problem(
-        409,
-        &format!("you have {most} images, which is the most: delete some first"),
-    ))
+    let detail = format!("you have {most} images, which is the most: delete some first");
+    Reply::problem(409, &detail)
 }
 
 pub(crate) fn deleted() -> Reply {
-    uncached(Reply::empty(204))
+    Reply::empty(204)
 }
 
 /// A part of the service does not answer.
 pub(crate) fn unavailable(part: &str) -> Reply {
     let detail = format!("the {part} cannot be reached now; try again");
-    uncached(Reply::unavailable(&detail))
+    Reply::unavailable(&detail)
 }
 
 /// A variable cannot be used; the text names it, without its value.
 pub(crate) fn misconfigured(error: &str) -> Reply {
-    uncached(Reply::problem(500, error))
-}
-
-fn uncached(reply: Reply) -> Reply {
-    reply.with("cache-control", "no-store")
+    Reply::problem(500, error)
 }
 
 #[cfg(test)]

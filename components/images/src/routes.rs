@@ -52,13 +52,10 @@ pub(crate) fn route(head: &Head) -> Route {
             (Route::Thumbnail { id: id.to_owned() }, READ)
         }
         _ => {
-            let reply = Reply::problem(404, &format!("nothing is at `{path}`"));
-            return Route::Answer(reply.with("cache-control", "no-store"));
+            return Route::Answer(Reply::problem(404, &format!("nothing is at `{path}`")));
         }
     };
-    allow(methods, method).map_or(resource, |reply| {
-        Route::Answer(reply.with("cache-control", "no-store"))
-    })
+    allow(methods, method).map_or(resource, Route::Answer)
 }
 
 fn list(head: &Head) -> Route {
@@ -78,7 +75,7 @@ fn list(head: &Head) -> Route {
 }
 
 fn bad_list(detail: &str) -> Route {
-    Route::Answer(Reply::problem(400, detail).with("cache-control", "no-store"))
+    Route::Answer(Reply::problem(400, detail))
 }
 
 #[cfg(test)]
@@ -151,7 +148,6 @@ mod tests {
             };
             assert_eq!(reply.status, status, "{method} {target}");
             assert_eq!(reply.header("allow"), allowed, "{method} {target}");
-            assert_eq!(reply.header("cache-control"), Some("no-store"), "{target}");
         }
     }
 }

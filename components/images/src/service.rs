@@ -8,7 +8,7 @@ use std::time::{SystemTime, UNIX_EPOCH};
 
 use database::{Database, Row, Value};
 use queue::{Queue, SendFailure};
-use reply::{Check, Reply};
+use reply::{Check, Reply, hex};
 use request::Head;
 use sha2::{Digest, Sha256};
 use spin_sdk::http::IncomingRequest;
@@ -16,7 +16,7 @@ use spin_sdk::http::IncomingRequest;
 use crate::answer::{self, Part, misconfigured, no_image, unavailable};
 use crate::blobs::{Blobs, MAX_BYTES, NotOpen};
 use crate::event;
-use crate::id::{from_bits, hex};
+use crate::id::from_bits;
 use crate::picture::Picture;
 use crate::record::{self, Record, State};
 use crate::session::{self, NoUser};
