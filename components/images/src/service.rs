@@ -43,26 +43,34 @@ impl Limits {
     }
 }
 
-/// The refusal of a forged request.
+/// The refusal of a forged request; reading needs no variable for it.
 pub(crate) fn refuse_forged(head: &Head) -> Result<(), Reply> {
-    let public_origin = settings::text("public_origin").map_err(variable)?;
+    if !head.is_unsafe() {
+        return Ok(());
+    }
+    let public_origin = settings::origin("public_origin").map_err(variable)?;
     request::refuse_forged(head, &public_origin).map_or(Ok(()), Err)
 }
 
 pub(crate) async fn ready() -> Reply {
     let catalog = open_catalog().and_then(|database| database.ping().map_err(|e| e.to_string()));
+    let mut variables = variables().map_err(|error| error.to_string());
     let store = match Blobs::open() {
-        Ok(blobs) => blobs.ping().await,
-        Err(NotOpen::Variable(reason) | NotOpen::Store(reason)) => Err(reason),
+        Ok(blobs) => Check::answered("images", blobs.ping().await, log),
+        Err(NotOpen::Store(reason)) => Check::answered("images", Err::<(), _>(reason), log),
+        Err(NotOpen::Variable(reason)) => {
+            variables = variables.and(Err(reason));
+            Check::of("images", Err::<(), _>("a variable cannot be used"))
+        }
     };
     let queue = match queue() {
         Ok(queue) => queue.ping().await,
         Err(reason) => Err(reason),
     };
     reply::ready(&[
-        Check::of("variables", variables()),
+        Check::of("variables", variables),
         Check::answered("catalog", catalog, log),
-        Check::answered("images", store, log),
+        store,
         Check::answered("queue", queue, log),
         Check::answered("auth", ping_auth().await, log),
     ])
@@ -72,7 +80,7 @@ pub(crate) async fn ready() -> Reply {
 fn variables() -> Result<(), settings::Error> {
     Limits::read()?;
     settings::flag("images_redirect")?;
-    settings::text("public_origin")?;
+    settings::origin("public_origin")?;
     Ok(())
 }
 
