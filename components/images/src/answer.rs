@@ -100,6 +100,13 @@ pub(crate) fn content(id: &str, part: Part, kind: Kind, sha256: &str, bytes: Vec
         .with("cross-origin-resource-policy", "same-origin")
 }
 
+/// The answer to HEAD, which needs no bytes.
+pub(crate) fn content_head(record: &Record) -> Reply {
+    let (kind, sha256) = (record.kind, &record.sha256);
+    content(&record.id, Part::Image, kind, sha256, Vec::new())
+        .with("content-length", record.size.to_string())
+}
+
 /// 304 when the client has this content already.
 pub(crate) fn unchanged(head: &Head, sha256: &str) -> Option<Reply> {
     request::is_known(head, &etag(sha256)).then(|| validated(Reply::empty(304), sha256))
@@ -217,6 +224,17 @@ mod tests {
         ] {
             assert_eq!(reply.header(name), Some(value));
         }
+    }
+
+    #[test]
+    fn a_head_tells_what_the_content_would() {
+        let record = record("x");
+        let whole = content("x", Part::Image, record.kind, "abc", vec![1, 2, 3]);
+        let head = content_head(&record);
+        assert_eq!(head.status, 200);
+        assert!(head.body.is_empty());
+        let whole = whole.with("content-length", "3");
+        assert_eq!(head.headers, whole.headers);
     }
 
     #[test]

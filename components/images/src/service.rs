@@ -208,6 +208,11 @@ pub(crate) async fn show(head: &Head, id: &str) -> Result<Reply, Reply> {
     let redirects = settings::flag("images_redirect").map_err(variable)?;
     let catalog = catalog()?;
     let record = find(&catalog, id)?.ok_or_else(no_image)?;
+    if head.method == "HEAD" {
+        // Not redirected: the bucket takes the signature of a GET for no other method.
+        let unchanged = answer::unchanged(head, &record.sha256);
+        return Ok(unchanged.unwrap_or_else(|| answer::content_head(&record)));
+    }
     let blobs = blobs()?;
     let url = blobs.public_url(id).filter(|_| redirects);
     let reply = if let Some(url) = url {
@@ -220,11 +225,9 @@ pub(crate) async fn show(head: &Head, id: &str) -> Result<Reply, Reply> {
         let content = content.ok_or_else(no_image)?;
         answer::content(id, Part::Image, record.kind, &record.sha256, content)
     };
-    if head.method == "GET" {
-        let values = [id.into(), catalog::hour_of(now()).into()];
-        let counted = catalog.query(record::COUNT_VIEW, &values);
-        log_failure(counted.map(drop).map_err(|error| error.to_string()));
-    }
+    let values = [id.into(), catalog::hour_of(now()).into()];
+    let counted = catalog.query(record::COUNT_VIEW, &values);
+    log_failure(counted.map(drop).map_err(|error| error.to_string()));
     Ok(reply)
 }
 
