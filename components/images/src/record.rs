@@ -51,9 +51,10 @@ pub(crate) const INSERT: &str = "INSERT INTO images (id, owner, state, type, siz
 pub(crate) const STORED: &str = "UPDATE images SET state = 'pending', queued_at = ?2 \
     WHERE id = ?1 AND state = 'uploading' RETURNING id";
 
-/// Values: owner, a time. What uploads and deletions left that ended half-way.
+/// Values: owner, a time. What uploads and deletions left that ended half-way; a
+/// few at a time, because somebody waits while each is removed.
 pub(crate) const STALE: &str = "SELECT id FROM images WHERE owner = ?1 AND state = 'uploading' \
-    AND created_at < ?2 ORDER BY created_at LIMIT 10";
+    AND created_at < ?2 ORDER BY created_at LIMIT 2";
 
 /// Values: id.
 pub(crate) const FIND: &str = concat!(
@@ -377,6 +378,9 @@ mod tests {
         assert!(db.insert("c", "ann", 5, 9));
         assert!(db.insert("d", "bob", 1, 9));
         assert_eq!(db.ids(STALE, &["ann".into(), 5.into()]), ["b"]);
+        assert!(db.insert("e", "ann", 3, 9));
+        assert!(db.insert("f", "ann", 2, 9));
+        assert_eq!(db.ids(STALE, &["ann".into(), 5.into()]), ["b", "f"]);
     }
 
     #[test]

@@ -106,7 +106,6 @@ pub(crate) async fn upload(head: &Head, request: IncomingRequest) -> Result<Repl
         .map_err(|unusable| unusable.reply())?;
     let picture = Picture::recognise(&content, limits.pixels).map_err(|unfit| unfit.reply())?;
     let (catalog, blobs) = (catalog()?, blobs()?);
-    remove_stale(&catalog, &blobs, &owner).await;
     let now = now();
     let record = Record {
         id: random_id()?,
@@ -121,7 +120,9 @@ pub(crate) async fn upload(head: &Head, request: IncomingRequest) -> Result<Repl
         thumbnail: None,
     };
     let id = record.id.as_str();
-    if !insert(&catalog, &record, &owner, limits.per_user)? {
+    let insert = || insert(&catalog, &record, &owner, limits.per_user);
+    let is_in = insert()? || (remove_stale(&catalog, &blobs, &owner).await && insert()?);
+    if !is_in {
         return Err(answer::too_many(limits.per_user));
     }
     let media_type = record.kind.media_type();
@@ -139,6 +140,7 @@ pub(crate) async fn upload(head: &Head, request: IncomingRequest) -> Result<Repl
     // The image is there: without its event, whoever asks for the thumbnail has
     // the event sent again.
     log_failure(send_event(id).await);
+    remove_stale(&catalog, &blobs, &owner).await;
     Ok(answer::created(&record))
 }
 
@@ -157,18 +159,23 @@ fn insert(catalog: &Database, record: &Record, owner: &str, most: u64) -> Result
     query(catalog, record::INSERT, &values).map(|rows| !rows.is_empty())
 }
 
-/// Removes what uploads and deletions of this owner left that ended half-way.
-async fn remove_stale(catalog: &Database, blobs: &Blobs, owner: &str) {
-    let before = now() - record::STALE_AFTER_MILLIS;
-    let rows = match catalog.query(record::STALE, &[owner.into(), before.into()]) {
-        Ok(rows) => rows,
-        Err(error) => return log(&error.to_string()),
-    };
-    for row in rows {
-        if let Ok(id) = row.text(0) {
-            log_failure(remove(catalog, blobs, id).await);
+/// Removes a little of what uploads and deletions of this owner left that ended
+/// half-way. It stops at the first failure: the caller waits, and a store that
+/// hangs would hang again. Whether it made room for another image.
+async fn remove_stale(catalog: &Database, blobs: &Blobs, owner: &str) -> bool {
+    let mut has_removed = false;
+    let done = async {
+        let before = now() - record::STALE_AFTER_MILLIS;
+        let rows = catalog.query(record::STALE, &[owner.into(), before.into()]);
+        for row in rows.map_err(|error| error.to_string())? {
+            let id = row.text(0).map_err(|error| error.to_string())?;
+            remove(catalog, blobs, id).await?;
+            has_removed = true;
         }
-    }
+        Ok(())
+    };
+    log_failure(done.await);
+    has_removed
 }
 
 /// Removes a hidden image for good, its row last.
