@@ -39,7 +39,8 @@ macro_rules! columns {
 }
 
 /// Values: id, owner, type, size, width, height, sha256, now, the owner's most.
-/// No row when the owner has that many.
+/// No row when the owner has that many. Parallel uploads do not see each other's
+/// rows on PostgreSQL (READ COMMITTED), so that they can pass this by a few.
 pub(crate) const INSERT: &str = "INSERT INTO images (id, owner, state, type, size, width, height, \
     sha256, created_at, queued_at, attempts, thumbnail_type, thumbnail_sha256) \
     SELECT CAST(?1 AS TEXT), CAST(?2 AS TEXT), 'uploading', CAST(?3 AS TEXT), CAST(?4 AS BIGINT), \
