@@ -6,22 +6,13 @@ const CHARS: usize = 32;
 
 /// The id that these bits make.
 pub(crate) fn from_bits(bits: [u8; 16]) -> String {
-    hex(&bits)
+    reply::hex(&bits)
 }
 
 /// Whether a text has the form of an id. It becomes part of keys and URLs.
 pub(crate) fn is_id(text: &str) -> bool {
     let hex = |byte: u8| byte.is_ascii_digit() || (b'a'..=b'f').contains(&byte);
     text.len() == CHARS && text.bytes().all(hex)
-}
-
-/// Bytes as lower-case hexadecimal.
-pub(crate) fn hex(bytes: &[u8]) -> String {
-    let digit = |nibble: u8| char::from(b"0123456789abcdef"[usize::from(nibble)]);
-    bytes
-        .iter()
-        .flat_map(|byte| [digit(byte >> 4), digit(byte & 0xf)])
-        .collect()
 }
 
 #[cfg(test)]

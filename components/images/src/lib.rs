@@ -54,9 +54,8 @@ mod component {
     #[http_component]
     async fn handle(request: IncomingRequest) -> Reply {
         let head = Head::of(&request);
-        answer(&head, request)
-            .await
-            .unwrap_or_else(|refusal| refusal)
+        let answer = answer(&head, request).await;
+        answer.unwrap_or_else(|refusal| refusal).uncached()
     }
 
     async fn answer(head: &Head, request: IncomingRequest) -> Result<Reply, Reply> {

@@ -118,7 +118,7 @@ impl Unfit {
             Self::Unknown => 415,
             _ => 422,
         };
-        Reply::problem(status, &self.to_string()).with("cache-control", "no-store")
+        Reply::problem(status, &self.to_string())
     }
 }
 

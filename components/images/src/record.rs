@@ -39,7 +39,8 @@ macro_rules! columns {
 }
 
 /// Values: id, owner, type, size, width, height, sha256, now, the owner's most.
-/// No row when the owner has that many.
+/// No row when the owner has that many. Parallel uploads do not see each other's
+/// rows on PostgreSQL (READ COMMITTED), so that they can pass this by a few.
 pub(crate) const INSERT: &str = "INSERT INTO images (id, owner, state, type, size, width, height, \
     sha256, created_at, queued_at, attempts, thumbnail_type, thumbnail_sha256) \
     SELECT CAST(?1 AS TEXT), CAST(?2 AS TEXT), 'uploading', CAST(?3 AS TEXT), CAST(?4 AS BIGINT), \
@@ -51,9 +52,10 @@ pub(crate) const INSERT: &str = "INSERT INTO images (id, owner, state, type, siz
 pub(crate) const STORED: &str = "UPDATE images SET state = 'pending', queued_at = ?2 \
     WHERE id = ?1 AND state = 'uploading' RETURNING id";
 
-/// Values: owner, a time. What uploads and deletions left that ended half-way.
+/// Values: owner, a time. What uploads and deletions left that ended half-way; a
+/// few at a time, because somebody waits while each is removed.
 pub(crate) const STALE: &str = "SELECT id FROM images WHERE owner = ?1 AND state = 'uploading' \
-    AND created_at < ?2 ORDER BY created_at LIMIT 10";
+    AND created_at < ?2 ORDER BY created_at LIMIT 2";
 
 /// Values: id.
 pub(crate) const FIND: &str = concat!(
@@ -377,6 +379,9 @@ mod tests {
         assert!(db.insert("c", "ann", 5, 9));
         assert!(db.insert("d", "bob", 1, 9));
         assert_eq!(db.ids(STALE, &["ann".into(), 5.into()]), ["b"]);
+        assert!(db.insert("e", "ann", 3, 9));
+        assert!(db.insert("f", "ann", 2, 9));
+        assert_eq!(db.ids(STALE, &["ann".into(), 5.into()]), ["b", "f"]);
     }
 
     #[test]

@@ -52,33 +52,42 @@ pub(crate) fn route(head: &Head) -> Route {
             (Route::Thumbnail { id: id.to_owned() }, READ)
         }
         _ => {
-            let reply = Reply::problem(404, &format!("nothing is at `{path}`"));
-            return Route::Answer(reply.with("cache-control", "no-store"));
+            return Route::Answer(Reply::problem(404, &format!("nothing is at `{path}`")));
         }
     };
-    allow(methods, method).map_or(resource, |reply| {
-        Route::Answer(reply.with("cache-control", "no-store"))
-    })
+    allow(methods, method).map_or(resource, Route::Answer)
 }
 
 fn list(head: &Head) -> Route {
-    let (mut limit, mut after) = (DEFAULT_LIMIT, None);
+    let (mut limit, mut after) = (None, None);
     for (name, value) in head.query() {
-        match &*name {
-            "limit" => match value.parse() {
-                Ok(number) if (1..=MAX_LIMIT).contains(&number) => limit = number,
-                _ => return bad_list(&format!("`limit` is a whole number from 1 to {MAX_LIMIT}")),
-            },
-            "after" if is_id(&value) => after = Some(value.into_owned()),
-            "after" => return bad_list("`after` is the id of an image"),
-            _ => {}
+        let field = match &*name {
+            "limit" => &mut limit,
+            "after" => &mut after,
+            _ => continue,
+        };
+        if field.replace(value.into_owned()).is_some() {
+            return bad_list(&format!("`{name}` may be given only once"));
         }
+    }
+    let Some(limit) = limit.map_or(Some(DEFAULT_LIMIT), |text| parse_limit(&text)) else {
+        return bad_list(&format!("`limit` is a whole number from 1 to {MAX_LIMIT}"));
+    };
+    if after.as_ref().is_some_and(|after| !is_id(after)) {
+        return bad_list("`after` is the id of an image");
     }
     Route::List { limit, after }
 }
 
+/// Digits only: no sign, and no zero in front.
+fn parse_limit(text: &str) -> Option<usize> {
+    let is_plain = text.bytes().all(|byte| byte.is_ascii_digit()) && !text.starts_with('0');
+    let limit = text.parse().ok().filter(|_| is_plain)?;
+    (1..=MAX_LIMIT).contains(&limit).then_some(limit)
+}
+
 fn bad_list(detail: &str) -> Route {
-    Route::Answer(Reply::problem(400, detail).with("cache-control", "no-store"))
+    Route::Answer(Reply::problem(400, detail))
 }
 
 #[cfg(test)]
@@ -123,6 +132,7 @@ mod tests {
     #[test]
     fn bad_requests_are_refused() {
         let image = format!("/images/{ID}");
+        let after = format!("after={ID}");
         for (method, target, status, allowed) in [
             ("GET", "/images/upload", 405, Some("POST, OPTIONS")),
             ("OPTIONS", "/images/upload", 204, Some("POST, OPTIONS")),
@@ -138,7 +148,19 @@ mod tests {
             ("GET", "/images?limit=101", 400, None),
             ("GET", "/images?limit=", 400, None),
             ("GET", "/images?limit=-1", 400, None),
+            ("GET", "/images?limit=%2B1", 400, None),
+            ("GET", "/images?limit=01", 400, None),
+            ("GET", "/images?limit=1.0", 400, None),
+            ("GET", "/images?limit=99999999999999999999", 400, None),
+            ("GET", "/images?limit=1&limit=1", 400, None),
+            ("GET", "/images?after=", 400, None),
             ("GET", "/images?after=1", 400, None),
+            (
+                "GET",
+                &format!("/images?{after}&limit=1&{after}"),
+                400,
+                None,
+            ),
             ("GET", "/images/", 404, None),
             ("GET", "/images/x", 404, None),
             ("GET", &image.to_uppercase(), 404, None),
@@ -151,7 +173,6 @@ mod tests {
             };
             assert_eq!(reply.status, status, "{method} {target}");
             assert_eq!(reply.header("allow"), allowed, "{method} {target}");
-            assert_eq!(reply.header("cache-control"), Some("no-store"), "{target}");
         }
     }
 }

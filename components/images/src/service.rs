@@ -8,7 +8,7 @@ use std::time::{SystemTime, UNIX_EPOCH};
 
 use database::{Database, Row, Value};
 use queue::{Queue, SendFailure};
-use reply::{Check, Reply};
+use reply::{Check, Reply, hex};
 use request::Head;
 use sha2::{Digest, Sha256};
 use spin_sdk::http::IncomingRequest;
@@ -16,7 +16,7 @@ use spin_sdk::http::IncomingRequest;
 use crate::answer::{self, Part, misconfigured, no_image, unavailable};
 use crate::blobs::{Blobs, MAX_BYTES, NotOpen};
 use crate::event;
-use crate::id::{from_bits, hex};
+use crate::id::from_bits;
 use crate::picture::Picture;
 use crate::record::{self, Record, State};
 use crate::session::{self, NoUser};
@@ -43,26 +43,34 @@ impl Limits {
     }
 }
 
-/// The refusal of a forged request.
+/// The refusal of a forged request; reading needs no variable for it.
 pub(crate) fn refuse_forged(head: &Head) -> Result<(), Reply> {
-    let public_origin = settings::text("public_origin").map_err(variable)?;
+    if !head.is_unsafe() {
+        return Ok(());
+    }
+    let public_origin = settings::origin("public_origin").map_err(variable)?;
     request::refuse_forged(head, &public_origin).map_or(Ok(()), Err)
 }
 
 pub(crate) async fn ready() -> Reply {
     let catalog = open_catalog().and_then(|database| database.ping().map_err(|e| e.to_string()));
+    let mut variables = variables().map_err(|error| error.to_string());
     let store = match Blobs::open() {
-        Ok(blobs) => blobs.ping().await,
-        Err(NotOpen::Variable(reason) | NotOpen::Store(reason)) => Err(reason),
+        Ok(blobs) => Check::answered("images", blobs.ping().await, log),
+        Err(NotOpen::Store(reason)) => Check::answered("images", Err::<(), _>(reason), log),
+        Err(NotOpen::Variable(reason)) => {
+            variables = variables.and(Err(reason));
+            Check::of("images", Err::<(), _>("a variable cannot be used"))
+        }
     };
     let queue = match queue() {
         Ok(queue) => queue.ping().await,
         Err(reason) => Err(reason),
     };
     reply::ready(&[
-        Check::of("variables", variables()),
+        Check::of("variables", variables),
         Check::answered("catalog", catalog, log),
-        Check::answered("images", store, log),
+        store,
         Check::answered("queue", queue, log),
         Check::answered("auth", ping_auth().await, log),
     ])
@@ -72,7 +80,7 @@ pub(crate) async fn ready() -> Reply {
 fn variables() -> Result<(), settings::Error> {
     Limits::read()?;
     settings::flag("images_redirect")?;
-    settings::text("public_origin")?;
+    settings::origin("public_origin")?;
     Ok(())
 }
 
@@ -98,7 +106,6 @@ pub(crate) async fn upload(head: &Head, request: IncomingRequest) -> Result<Repl
         .map_err(|unusable| unusable.reply())?;
     let picture = Picture::recognise(&content, limits.pixels).map_err(|unfit| unfit.reply())?;
     let (catalog, blobs) = (catalog()?, blobs()?);
-    remove_stale(&catalog, &blobs, &owner).await;
     let now = now();
     let record = Record {
         id: random_id()?,
@@ -113,7 +120,9 @@ pub(crate) async fn upload(head: &Head, request: IncomingRequest) -> Result<Repl
         thumbnail: None,
     };
     let id = record.id.as_str();
-    if !insert(&catalog, &record, &owner, limits.per_user)? {
+    let insert = || insert(&catalog, &record, &owner, limits.per_user);
+    let is_in = insert()? || (remove_stale(&catalog, &blobs, &owner).await && insert()?);
+    if !is_in {
         return Err(answer::too_many(limits.per_user));
     }
     let media_type = record.kind.media_type();
@@ -131,6 +140,7 @@ pub(crate) async fn upload(head: &Head, request: IncomingRequest) -> Result<Repl
     // The image is there: without its event, whoever asks for the thumbnail has
     // the event sent again.
     log_failure(send_event(id).await);
+    remove_stale(&catalog, &blobs, &owner).await;
     Ok(answer::created(&record))
 }
 
@@ -149,18 +159,23 @@ fn insert(catalog: &Database, record: &Record, owner: &str, most: u64) -> Result
     query(catalog, record::INSERT, &values).map(|rows| !rows.is_empty())
 }
 
-/// Removes what uploads and deletions of this owner left that ended half-way.
-async fn remove_stale(catalog: &Database, blobs: &Blobs, owner: &str) {
-    let before = now() - record::STALE_AFTER_MILLIS;
-    let rows = match catalog.query(record::STALE, &[owner.into(), before.into()]) {
-        Ok(rows) => rows,
-        Err(error) => return log(&error.to_string()),
-    };
-    for row in rows {
-        if let Ok(id) = row.text(0) {
-            log_failure(remove(catalog, blobs, id).await);
+/// Removes a little of what uploads and deletions of this owner left that ended
+/// half-way. It stops at the first failure: the caller waits, and a store that
+/// hangs would hang again. Whether it made room for another image.
+async fn remove_stale(catalog: &Database, blobs: &Blobs, owner: &str) -> bool {
+    let mut has_removed = false;
+    let done = async {
+        let before = now() - record::STALE_AFTER_MILLIS;
+        let rows = catalog.query(record::STALE, &[owner.into(), before.into()]);
+        for row in rows.map_err(|error| error.to_string())? {
+            let id = row.text(0).map_err(|error| error.to_string())?;
+            remove(catalog, blobs, id).await?;
+            has_removed = true;
         }
-    }
+        Ok(())
+    };
+    log_failure(done.await);
+    has_removed
 }
 
 /// Removes a hidden image for good, its row last.
@@ -200,6 +215,11 @@ pub(crate) async fn show(head: &Head, id: &str) -> Result<Reply, Reply> {
     let redirects = settings::flag("images_redirect").map_err(variable)?;
     let catalog = catalog()?;
     let record = find(&catalog, id)?.ok_or_else(no_image)?;
+    if head.method == "HEAD" {
+        // Not redirected: the bucket takes the signature of a GET for no other method.
+        let unchanged = answer::unchanged(head, &record.sha256);
+        return Ok(unchanged.unwrap_or_else(|| answer::content_head(&record)));
+    }
     let blobs = blobs()?;
     let url = blobs.public_url(id).filter(|_| redirects);
     let reply = if let Some(url) = url {
@@ -212,11 +232,9 @@ pub(crate) async fn show(head: &Head, id: &str) -> Result<Reply, Reply> {
         let content = content.ok_or_else(no_image)?;
         answer::content(id, Part::Image, record.kind, &record.sha256, content)
     };
-    if head.method == "GET" {
-        let values = [id.into(), catalog::hour_of(now()).into()];
-        let counted = catalog.query(record::COUNT_VIEW, &values);
-        log_failure(counted.map(drop).map_err(|error| error.to_string()));
-    }
+    let values = [id.into(), catalog::hour_of(now()).into()];
+    let counted = catalog.query(record::COUNT_VIEW, &values);
+    log_failure(counted.map(drop).map_err(|error| error.to_string()));
     Ok(reply)
 }
 

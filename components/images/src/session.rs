@@ -70,7 +70,6 @@ impl NoUser {
                 Reply::unavailable("the auth service cannot be reached now; try again")
             }
         }
-        .with("cache-control", "no-store")
     }
 }
 

@@ -15,7 +15,9 @@ use crate::shrink::Shrinker;
 pub(crate) const MAX_SIDE: u32 = 320;
 
 /// What decoding may take. With the content itself (8 MiB by default) it fits into
-/// the 128 MiB that a sandbox has by default.
+/// the 128 MiB that a sandbox has by default. The worker reads no limit of uploads:
+/// pictures that take more get no thumbnail, whatever `images_max_bytes` and
+/// `images_max_pixels` say.
 pub(crate) const MAX_MEMORY: u64 = 108 * 1024 * 1024;
 
 const JPEG_QUALITY: u8 = 80;

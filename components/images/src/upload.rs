@@ -36,7 +36,7 @@ impl Unusable {
             Self::TooLarge(_) => 413,
             _ => 400,
         };
-        Reply::problem(status, &self.to_string()).with("cache-control", "no-store")
+        Reply::problem(status, &self.to_string())
     }
 }
 

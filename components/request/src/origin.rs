@@ -39,7 +39,7 @@ pub fn refuse_forged(head: &Head, public_origin: &str) -> Option<Reply> {
         let detail = "a page of another site must not ask for this, and a request with the \
                       session's cookie must say that it is from here: by `Sec-Fetch-Site: \
                       same-origin` or an `Origin` of this site";
-        Reply::problem(403, detail).with("cache-control", "no-store")
+        Reply::problem(403, detail)
     })
 }
 
