@@ -9,7 +9,14 @@ use crate::thumbnail::{MAX_SIDE, Small, Undecodable, bounded, orientation};
 /// Asks the decoder for some more than the final size; the rest is resized.
 const SPARE: u16 = 2;
 
+/// Encoders write about ten. Each costs time for all of the picture, however few
+/// its bytes are.
+const MAX_SCANS: usize = 64;
+
 pub(crate) fn decode(bytes: &[u8]) -> Result<Small, Undecodable> {
+    if scans(bytes) > MAX_SCANS {
+        return Err(Undecodable::of("it has too many scans"));
+    }
     bounded(Some(decoder_bytes(bytes)?))?;
     let mut decoder = Decoder::new(bytes);
     let side = MAX_SIDE as u16 * SPARE;
@@ -31,6 +38,13 @@ pub(crate) fn decode(bytes: &[u8]) -> Result<Small, Undecodable> {
     }
     let small = shrinker.finish().map_err(Undecodable::of)?;
     Ok((small, orientation(decoder.exif_data())))
+}
+
+/// How often a scan begins (ITU-T T.81, B.1.1.3). Compressed data never looks like
+/// it; what else does, such as a picture in the EXIF block, counts too.
+fn scans(bytes: &[u8]) -> usize {
+    let pairs = bytes.windows(2);
+    pairs.filter(|pair| **pair == [0xff, 0xda]).count()
 }
 
 /// What ink on white paper looks like, near enough for a thumbnail.
@@ -101,5 +115,24 @@ fn frame_header(bytes: &[u8]) -> Option<(u8, &[u8])> {
                 rest = rest.get(length..)?;
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::samples::sample;
+
+    /// A scan of a few bytes costs as much time as one of all the picture.
+    #[test]
+    fn a_picture_of_too_many_scans_is_not_decoded() {
+        let picture = sample("progressive.jpg");
+        assert!(decode(picture).is_ok());
+        let last = picture.windows(2).rposition(|pair| *pair == [0xff, 0xda]);
+        let (before, scan) = picture.split_at(last.unwrap());
+        let scan = scan.strip_suffix(&[0xff, 0xd9]).unwrap();
+        let many = [before, &scan.repeat(MAX_SCANS), &[0xff, 0xd9]].concat();
+        let error = decode(&many).unwrap_err();
+        assert_eq!(error, Undecodable::of("it has too many scans"));
     }
 }

@@ -89,9 +89,10 @@ pub(crate) const BEGIN: &str = "UPDATE images SET attempts = attempts + 1 \
 pub(crate) const PUT_BACK: &str = "UPDATE images SET attempts = attempts - 1 \
     WHERE id = ?1 AND attempts > 0 RETURNING id";
 
-/// Values: id, type and sha256 of the thumbnail.
+/// Values: id, type and sha256 of the thumbnail. Also when others had given it up:
+/// several events of one image may be at work at once.
 pub(crate) const SUCCEED: &str = "UPDATE images SET state = 'ready', thumbnail_type = ?2, \
-    thumbnail_sha256 = ?3 WHERE id = ?1 AND state = 'pending' RETURNING id";
+    thumbnail_sha256 = ?3 WHERE id = ?1 AND state IN ('pending', 'failed') RETURNING id";
 
 /// Values: id.
 pub(crate) const FAIL: &str =
@@ -336,6 +337,9 @@ mod tests {
         db.image("b", "ann", 1);
         assert_eq!(db.run(FAIL, &["b".into()]).len(), 1);
         assert_eq!(db.find("b").unwrap().state, State::Failed);
+        let values = ["b".into(), "image/png".into(), "abc".into()];
+        assert_eq!(db.run(SUCCEED, &values).len(), 1);
+        assert_eq!(db.find("b").unwrap().state, State::Ready);
     }
 
     #[test]

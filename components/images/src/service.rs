@@ -225,7 +225,8 @@ pub(crate) async fn show(head: &Head, id: &str) -> Result<Reply, Reply> {
     let reply = if let Some(url) = url {
         answer::redirect(url)
     } else if let Some(unchanged) = answer::unchanged(head, &record.sha256) {
-        unchanged
+        // Seen before, and counted then.
+        return Ok(unchanged);
     } else {
         let content = blobs.get(id, Part::Image).await.map_err(store_failed)?;
         // Without its content it is being deleted.
@@ -279,14 +280,16 @@ pub(crate) async fn work(id: &str) -> Result<(), String> {
         let rows = catalog.query(statement, &[id.into()]);
         rows.map_err(|error| error.to_string())
     };
-    let is_pending = |record: &Record| record.state == State::Pending;
-    let found = load(&catalog, id).map_err(|error| error.to_string())?;
-    let Some(record) = found.filter(is_pending) else {
-        return Ok(());
-    };
     let blobs = Blobs::open().map_err(|error| match error {
         NotOpen::Variable(reason) | NotOpen::Store(reason) => reason,
     })?;
+    let Some(record) = load(&catalog, id).map_err(|error| error.to_string())? else {
+        // A worker that was killed may have left one.
+        return blobs.delete(id, Part::Thumbnail).await;
+    };
+    if record.state != State::Pending {
+        return Ok(());
+    }
     let content = blobs.get(id, Part::Image).await?;
     let began = run(record::BEGIN)?;
     let Some(began) = began.first() else {

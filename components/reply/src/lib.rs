@@ -148,6 +148,8 @@ impl spin_sdk::http::IntoResponse for Reply {
         if ![204, 304].contains(&self.status) {
             response.set_header("content-length", length.to_string());
         }
+        // Content is what it is declared to be, in every answer.
+        response.set_header("x-content-type-options", "nosniff");
         for (name, value) in self.headers {
             response.set_header(name, value);
         }
