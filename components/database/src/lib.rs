@@ -159,10 +159,6 @@ mod live {
         }
     }
 
-    #[expect(
-        clippy::needless_pass_by_value,
-        reason = "what `map_err` gives is a value"
-    )]
     fn of_postgres(error: postgres::Error) -> Failure {
         let postgres::Error::QueryFailed(postgres::QueryError::DbError(error)) = error else {
             return Failure::Other(failed(explain(error)));
@@ -174,6 +170,10 @@ mod live {
         }
     }
 
+    #[expect(
+        clippy::needless_pass_by_value,
+        reason = "what `map_err` gives is a value"
+    )]
     fn failed(reason: impl ToString) -> Error {
         Error::Failed(reason.to_string())
     }

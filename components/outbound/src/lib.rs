@@ -75,7 +75,8 @@ impl Call {
         for (name, value) in self.headers {
             request.header(name, value);
         }
-        if !self.body.is_empty() {
+        // Without a length, an empty body would go out in chunks.
+        if !["GET", "HEAD"].contains(&self.method) {
             request.header("content-length", self.body.len().to_string());
         }
         let (request, _) = request

@@ -44,7 +44,7 @@ impl Asset {
     pub(crate) fn reply(&self, head: &Head, images_origin: &str) -> Reply {
         let packed = self.gzip.as_ref().filter(|_| takes_gzip(head));
         let chosen = packed.unwrap_or(&self.plain);
-        let mut reply = if is_known(head, chosen.etag) {
+        let mut reply = if request::is_known(head, chosen.etag) {
             Reply::empty(304)
         } else {
             Reply {
@@ -73,15 +73,6 @@ fn policy(images_origin: &str) -> String {
          img-src 'self' blob:{separator}{images_origin}; connect-src 'self'; \
          form-action 'self'; base-uri 'none'; frame-ancestors 'none'; manifest-src 'self'"
     )
-}
-
-/// Whether the sender has these bytes already (RFC 9110, section 13.1.2, with the
-/// weak comparison). Our tags hold no comma, so one in a foreign tag does no harm.
-fn is_known(head: &Head, etag: &str) -> bool {
-    head.values("if-none-match")
-        .flat_map(|value| value.split(','))
-        .map(str::trim)
-        .any(|tag| tag == "*" || tag.strip_prefix("W/").unwrap_or(tag) == etag)
 }
 
 /// Whether the sender takes gzip, and does not like the plain form better
