@@ -120,6 +120,7 @@ impl Project {
             .state_dir
             .or_else(|| configured.and_then(|config| config.state_dir.clone()))
             .unwrap_or_else(|| base_dir.join(".spin"));
+        create_private(&state_dir);
         let selection = Selection {
             triggers: args.triggers,
             components: args.components,
@@ -237,6 +238,17 @@ fn behind<L: Ord + Borrow<str>, C>(
     let configured = defined.is_some();
     let found = defined.as_mut().and_then(|defined| defined.remove(label));
     found.or_else(|| (!configured || label == "default").then(embedded))
+}
+
+/// Creates the folder for this user alone: password hashes and sessions will be in
+/// it. Where it cannot be created, what needs it says so.
+fn create_private(folder: &Path) {
+    let mut builder = std::fs::DirBuilder::new();
+    #[cfg(unix)]
+    std::os::unix::fs::DirBuilderExt::mode(&mut builder, 0o700);
+    if let Err(error) = builder.recursive(true).create(folder) {
+        tracing::debug!("cannot create {}: {error}", folder.display());
+    }
 }
 
 const MEMORY_SETTING: &str = "SPIN_MAX_INSTANCE_MEMORY";

@@ -9,6 +9,7 @@ use support::{App, agent, get, wasm};
 
 fn start(allowed: &str, endpoint: &str) -> App {
     let objects = wasm("guest_objects");
+    let key_id = Ministack::KEY_ID;
     let manifest = format!(
         r#"
         spin_manifest_version = 2
@@ -25,13 +26,13 @@ fn start(allowed: &str, endpoint: &str) -> App {
         allowed_outbound_hosts = ["{allowed}"]
         [component.objects.variables]
         endpoint = "{{{{ endpoint }}}}"
-        access_key = "test"
+        access_key = "{key_id}"
         secret_key = "{{{{ secret_key }}}}"
         "#
     );
     let env = [
         ("SPIN_VARIABLE_ENDPOINT", endpoint),
-        ("SPIN_VARIABLE_SECRET_KEY", "test"),
+        ("SPIN_VARIABLE_SECRET_KEY", Ministack::SECRET_KEY),
     ];
     App::start_with(&manifest, &[], &env)
 }

@@ -13,9 +13,12 @@ pub(crate) const SCHEMA: &[&str] = &[
     // When the entries of the session store expire; the key is the entry's.
     "CREATE TABLE IF NOT EXISTS sessions (
         key TEXT PRIMARY KEY,
+        username TEXT NOT NULL,
+        created_at BIGINT NOT NULL,
         expires_at BIGINT NOT NULL
     )",
     "CREATE INDEX IF NOT EXISTS sessions_by_expiry ON sessions (expires_at, key)",
+    "CREATE INDEX IF NOT EXISTS sessions_by_name ON sessions (username, created_at)",
     // What is counted, and by which rule: `crate::attempts`.
     "CREATE TABLE IF NOT EXISTS attempts (
         key TEXT PRIMARY KEY,
@@ -41,6 +44,9 @@ pub(crate) const SCHEMA: &[&str] = &[
         created_at BIGINT NOT NULL
     )",
 ];
+
+/// Sessions that a name has at once: a further login ends the oldest.
+pub(crate) const MAX_SESSIONS: usize = 50;
 
 /// Rows that one statement of the sweep takes.
 pub(crate) const SWEEP_ROWS: usize = 500;
@@ -136,11 +142,23 @@ pub(crate) fn know(username: &str, network: &str, now: i64) -> Statement {
     )
 }
 
-/// Notes when an entry of the session store will expire: before it is written.
-pub(crate) fn note_session(key: &str, expires_at: i64) -> Statement {
+/// Notes whose an entry of the session store is, and when it will expire: before
+/// it is written.
+pub(crate) fn note_session(key: &str, username: &str, now: i64, expires_at: i64) -> Statement {
     Statement::new(
-        "INSERT INTO sessions (key, expires_at) VALUES (?1, ?2)",
-        [key.into(), expires_at.into()],
+        "INSERT INTO sessions (key, username, created_at, expires_at) VALUES (?1, ?2, ?3, ?4)",
+        [key.into(), username.into(), now.into(), expires_at.into()],
+    )
+}
+
+/// Gives the keys of the oldest sessions, where a name has more than it may.
+pub(crate) fn surplus_sessions(username: &str) -> Statement {
+    Statement::new(
+        format!(
+            "SELECT key FROM sessions WHERE username = ?1
+             ORDER BY created_at DESC, key LIMIT {SWEEP_ROWS} OFFSET {MAX_SESSIONS}"
+        ),
+        [username.into()],
     )
 }
 
@@ -231,13 +249,33 @@ mod tests {
     }
 
     #[test]
+    fn the_oldest_sessions_of_a_name_are_surplus() {
+        let database = Sqlite::new();
+        for number in 0..MAX_SESSIONS as i64 {
+            // The later ones are shorter: what counts is when they began.
+            database.run(note_session(
+                &format!("{number}"),
+                "ann",
+                number,
+                1000 - number,
+            ));
+        }
+        database.run(note_session("other", "bob", 0, 1000));
+        assert!(database.run(surplus_sessions("ann")).is_empty());
+        database.run(note_session("new", "ann", 100, 101));
+        let surplus = database.run(surplus_sessions("ann"));
+        let keys: Vec<_> = surplus.iter().map(|row| row.text(0).unwrap()).collect();
+        assert_eq!(keys, ["0"]);
+    }
+
+    #[test]
     fn expired_sessions_are_taken_in_parts() {
         let database = Sqlite::new();
         for number in 0..SWEEP_ROWS + 10 {
-            database.run(note_session(&format!("key-{number:04}"), 100));
+            database.run(note_session(&format!("key-{number:04}"), "ann", 0, 100));
         }
-        database.run(note_session("key-later", 200));
-        database.run(note_session("a-later-key", 200));
+        database.run(note_session("key-later", "ann", 0, 200));
+        database.run(note_session("a-later-key", "ann", 0, 200));
         assert!(database.run(expired_sessions(99)).is_empty());
         let part = database.run(expired_sessions(100));
         assert_eq!(part.len(), SWEEP_ROWS);

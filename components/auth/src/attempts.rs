@@ -67,12 +67,15 @@ impl Attempt {
     /// there lately.
     pub(crate) fn new(name: &AttemptedName, network: &str, is_known: bool) -> Self {
         let digest = name.digest();
-        let mut counts = vec![(format!("network {network}"), &NETWORK)];
-        if !is_known {
-            counts.push((format!("name {digest}"), &NAME));
+        let pair = (format!("pair {digest} {network}"), &PAIR);
+        if is_known {
+            return Self { counts: vec![pair] };
         }
-        counts.push((format!("pair {digest} {network}"), &PAIR));
-        Self { counts }
+        let network = (format!("network {network}"), &NETWORK);
+        let name = (format!("name {digest}"), &NAME);
+        Self {
+            counts: vec![network, name, pair],
+        }
     }
 
     /// How many rows [`Self::take`] gives when nothing is locked.
@@ -380,7 +383,7 @@ mod tests {
         assert!(fails(&database, &elsewhere, 30_000));
         assert!(!fails(&database, &elsewhere, 30_001));
         let home = Attempt::new(&AttemptedName::of("bob"), HERE, true);
-        assert_eq!(home.counts(), 2);
+        assert_eq!(home.counts(), 1);
         assert!(fails(&database, &home, 1));
         assert_eq!(lock(&database, &home), 0);
     }

@@ -119,7 +119,7 @@ fn login(
     if let Some(former) = Token::of_cookie(head) {
         end(&sessions, &former)?;
     }
-    let token = start(&database, &sessions, &session, caller.now + lifetime)?;
+    let token = start(&database, &sessions, &session, caller.now, lifetime)?;
     let is_https = caller.client.is_https;
     Ok(routes::logged_in(&token, &session, lifetime, is_https))
 }
@@ -180,19 +180,28 @@ pub(crate) fn profile(head: &Head) -> Result<Reply, Failure> {
     Ok(routes::profile(session.as_ref()))
 }
 
-/// The index row comes first: the sweep finds every entry of the store.
+/// The index row comes first: the sweep finds every entry of the store. The oldest
+/// sessions of a name that has too many are ended.
 fn start(
     database: &Database,
     sessions: &Sessions,
     session: &Session,
-    expires_at: SystemTime,
+    now: SystemTime,
+    lifetime: Duration,
 ) -> Result<Token, Failure> {
     let token = Token::new(random()?);
     let document =
         serde_json::to_vec(session).map_err(|error| Failure::Sessions(error.to_string()))?;
     let key = token.key();
-    run(database, &accounts::note_session(&key, millis(expires_at)))?;
+    let (name, expires_at) = (session.username.as_str(), millis(now + lifetime));
+    let note = accounts::note_session(&key, name, millis(now), expires_at);
+    run(database, &note)?;
     sessions.store(&key, &document)?;
+    for row in run(database, &accounts::surplus_sessions(name))? {
+        let surplus = row.text(0)?;
+        sessions.delete(surplus)?;
+        run(database, &accounts::forget_session(surplus))?;
+    }
     Ok(token)
 }
 

@@ -36,6 +36,22 @@ fn a_session_is_never_the_clients_choice_and_changes_at_login() {
     assert_eq!(tokens.len(), 6);
 }
 
+/// Each login costs a row and an entry: one name cannot fill the disk with them.
+#[test]
+fn the_oldest_of_too_many_sessions_ends() {
+    const MAX_SESSIONS: usize = 50;
+    let app = App::start_own();
+    Client::new(&app).register("miller").expect(201);
+    let tokens: Vec<_> = (0..=MAX_SESSIONS)
+        .map(|_| new_token(&app, "miller"))
+        .collect();
+    let ask = |token: &str| Client::new(&app).with_bearer(token).get("/auth/profile");
+    ask(&tokens[0]).problem(401);
+    for token in [&tokens[1], &tokens[MAX_SESSIONS]] {
+        ask(token).expect(200);
+    }
+}
+
 /// What somebody might try who has not got this token.
 fn forged(token: &str) -> Vec<String> {
     let last = token.chars().next_back().unwrap();
