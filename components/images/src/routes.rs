@@ -15,7 +15,7 @@ pub(crate) enum Route {
     /// Take in the picture in the body.
     Upload,
     /// Tell the caller's own images.
-    List { limit: usize, after: Option<String> },
+    List { limit: u32, after: Option<String> },
     /// Return an image.
     Show { id: String },
     /// Return a thumbnail.
@@ -25,10 +25,10 @@ pub(crate) enum Route {
 }
 
 /// Images on one page, unless the request says otherwise.
-const DEFAULT_LIMIT: usize = 50;
+const DEFAULT_LIMIT: u32 = 50;
 
 /// The most images on one page.
-const MAX_LIMIT: usize = 100;
+const MAX_LIMIT: u32 = 100;
 
 /// Chooses by method and request target.
 pub(crate) fn route(head: &Head) -> Route {
@@ -70,20 +70,15 @@ fn list(head: &Head) -> Route {
             return bad_list(&format!("`{name}` may be given only once"));
         }
     }
-    let Some(limit) = limit.map_or(Some(DEFAULT_LIMIT), |text| parse_limit(&text)) else {
+    let Some(limit) = limit.map_or(Some(DEFAULT_LIMIT), |text| {
+        request::parse_limit(&text, MAX_LIMIT)
+    }) else {
         return bad_list(&format!("`limit` is a whole number from 1 to {MAX_LIMIT}"));
     };
     if after.as_ref().is_some_and(|after| !is_id(after)) {
         return bad_list("`after` is the id of an image");
     }
     Route::List { limit, after }
-}
-
-/// Digits only: no sign, and no zero in front.
-fn parse_limit(text: &str) -> Option<usize> {
-    let is_plain = text.bytes().all(|byte| byte.is_ascii_digit()) && !text.starts_with('0');
-    let limit = text.parse().ok().filter(|_| is_plain)?;
-    (1..=MAX_LIMIT).contains(&limit).then_some(limit)
 }
 
 fn bad_list(detail: &str) -> Route {

@@ -189,7 +189,7 @@ async fn remove(catalog: &Database, blobs: &Blobs, id: &str) -> Result<(), Strin
     Ok(())
 }
 
-pub(crate) async fn list(head: &Head, limit: usize, after: Option<String>) -> Result<Reply, Reply> {
+pub(crate) async fn list(head: &Head, limit: u32, after: Option<String>) -> Result<Reply, Reply> {
     let owner = user(head).await?;
     let catalog = catalog()?;
     let (first_time, first_id) = record::FIRST;
@@ -204,11 +204,14 @@ pub(crate) async fn list(head: &Head, limit: usize, after: Option<String>) -> Re
         owner.as_str().into(),
         place.0.into(),
         place.1.as_str().into(),
-        (limit as i64 + 1).into(),
+        (i64::from(limit) + 1).into(),
     ];
     let rows = query(&catalog, record::LIST, &values)?;
     let records: Result<Vec<_>, _> = rows.iter().map(Record::read).collect();
-    Ok(answer::page(&records.map_err(catalog_failed)?, limit))
+    Ok(answer::page(
+        &records.map_err(catalog_failed)?,
+        limit as usize,
+    ))
 }
 
 pub(crate) async fn show(head: &Head, id: &str) -> Result<Reply, Reply> {

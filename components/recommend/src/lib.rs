@@ -51,8 +51,8 @@ mod component {
         Database::open(catalog::LABEL, catalog::SCHEMA)
     }
 
-    fn trending(limit: i64) -> Result<Trending, database::Error> {
-        read(&open()?.query(READ, &[limit.into()])?)
+    fn trending(limit: u32) -> Result<Trending, database::Error> {
+        read(&open()?.query(READ, &[i64::from(limit).into()])?)
     }
 
     fn ping() -> Result<(), database::Error> {

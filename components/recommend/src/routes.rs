@@ -18,11 +18,11 @@ pub(crate) enum Route {
     /// Ask the catalog whether it is there.
     Ready,
     /// Read what is trending.
-    Read { limit: i64 },
+    Read { limit: u32 },
 }
 
-const DEFAULT_LIMIT: i64 = 10;
-const MAX_LIMIT: i64 = 50;
+const DEFAULT_LIMIT: u32 = 10;
+const MAX_LIMIT: u32 = 50;
 
 /// Chooses by method and request target.
 pub(crate) fn route(head: &Head) -> Route {
@@ -41,7 +41,7 @@ fn read(head: &Head) -> Route {
     let mut limits = head.query().filter(|(name, _)| name == "limit");
     let limit = match (limits.next(), limits.next()) {
         (None, _) => Some(DEFAULT_LIMIT),
-        (Some((_, text)), None) => parse_limit(&text),
+        (Some((_, text)), None) => request::parse_limit(&text, MAX_LIMIT),
         (Some(_), Some(_)) => None,
     };
     match limit {
@@ -51,13 +51,6 @@ fn read(head: &Head) -> Route {
             &format!("`limit` is one whole number from 1 to {MAX_LIMIT}"),
         ),
     }
-}
-
-/// Digits only: no sign, and no zero in front.
-fn parse_limit(text: &str) -> Option<i64> {
-    let is_plain = text.bytes().all(|byte| byte.is_ascii_digit()) && !text.starts_with('0');
-    let limit = text.parse().ok().filter(|_| is_plain)?;
-    (1..=MAX_LIMIT).contains(&limit).then_some(limit)
 }
 
 fn refuse(status: u16, detail: &str) -> Route {

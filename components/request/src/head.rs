@@ -100,6 +100,14 @@ impl Head {
     }
 }
 
+/// How many to list, from a query: a whole number from 1 to `most`, in digits
+/// only, without a sign or a zero in front.
+pub fn parse_limit(text: &str, most: u32) -> Option<u32> {
+    let is_plain = text.bytes().all(|byte| byte.is_ascii_digit()) && !text.starts_with('0');
+    let limit = text.parse().ok().filter(|_| is_plain)?;
+    (1..=most).contains(&limit).then_some(limit)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -140,6 +148,27 @@ mod tests {
         assert_eq!(fields[1], ("x".into(), "ä b".into()));
         assert_eq!(fields.len(), 3);
         assert_eq!(Head::new("GET", "/a", &[]).query().count(), 0);
+    }
+
+    #[test]
+    fn a_limit_is_written_in_one_way() {
+        for (text, expected) in [("1", Some(1)), ("50", Some(50))] {
+            assert_eq!(parse_limit(text, 50), expected, "{text}");
+        }
+        for text in [
+            "",
+            "0",
+            "51",
+            "+5",
+            "-5",
+            "05",
+            " 5",
+            "5.0",
+            "x",
+            "99999999999",
+        ] {
+            assert_eq!(parse_limit(text, 50), None, "{text}");
+        }
     }
 
     #[test]

@@ -12,7 +12,7 @@ mod origin;
 pub use body::{Body, read};
 pub use client::{Client, TrustedProxies};
 pub use condition::is_known;
-pub use head::Head;
+pub use head::{Head, parse_limit};
 pub use json::{MAX_JSON_BYTES, parse_json};
 pub use origin::{SESSION_COOKIE, refuse_forged};
 
