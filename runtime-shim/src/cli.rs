@@ -105,8 +105,8 @@ pub struct UpArgs {
     pub no_local_queue: bool,
 
     /// How long a request may take
-    #[arg(long, value_name = "SECONDS", default_value = "60", value_parser = parse_secs)]
-    pub request_timeout: Duration,
+    #[arg(long, value_name = "SECONDS", default_value_t = Secs(DEFAULT_REQUEST_TIMEOUT), value_parser = parse_secs_display)]
+    pub request_timeout: Secs,
 
     /// How long work under way may go on after SIGTERM
     #[arg(long, value_name = "SECONDS", default_value_t = Secs(DEFAULT_GRACE), value_parser = parse_secs_display)]
@@ -132,6 +132,9 @@ pub struct QueueArgs {
     #[arg(long = "create", value_name = "NAME")]
     pub create: Vec<String>,
 }
+
+/// How long a request may take, unless configured.
+pub const DEFAULT_REQUEST_TIMEOUT: Duration = Duration::from_secs(60);
 
 /// A duration that is shown in seconds.
 #[derive(Clone, Copy, Debug)]

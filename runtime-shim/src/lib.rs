@@ -35,6 +35,7 @@ pub mod redis_pool;
 pub mod redis_server;
 pub mod runtime_config;
 pub mod secret;
+pub mod seeds;
 pub mod settings;
 pub mod stores;
 pub mod template;

@@ -217,7 +217,7 @@ pub fn parse(json: &[u8], kind: TriggerKind, path: &Path) -> Result<Manifest, Lo
         let mut options = table(options, || format!("`metadata.triggers.{}`", kind.as_str()))?;
         // `spin up --component-id` drops components and keeps this table.
         options.retain(|key, _| {
-            let known = manifest.components.contains_key(key.as_str());
+            let known = manifest.components.contains_key::<str>(key);
             if !known {
                 tracing::warn!(
                     "`{key}` in `[application.trigger.{}]` is ignored: this run has no such \

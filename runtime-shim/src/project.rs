@@ -2,7 +2,7 @@
 //! configuration, the variables and the state folder.
 
 use std::borrow::Borrow;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::collections::btree_map::Entry;
 use std::path::{Path, PathBuf};
 
@@ -17,6 +17,7 @@ use crate::locked::{self, LockedError};
 use crate::manifest::{Manifest, ManifestError};
 use crate::names::{DatabaseLabel, StoreLabel};
 use crate::runtime_config::{RuntimeConfig, RuntimeConfigError};
+use crate::seeds::{SeedError, Seeds, Statements};
 use crate::settings::{DotenvError, Environment};
 use crate::stores::{Limits, OpenStoresError, StoreConfig, Stores, embedded_path};
 use crate::variables::{Given, GivenError, Provider, VariableError, Variables};
@@ -51,6 +52,9 @@ pub enum ProjectError {
     /// A SQLite database.
     #[error(transparent)]
     Databases(#[from] OpenDatabasesError),
+    /// Something to put into them first.
+    #[error(transparent)]
+    Seeds(#[from] SeedError),
     /// A setting in the environment.
     #[error("environment variable `{name}`: {reason}")]
     Setting {
@@ -283,6 +287,70 @@ impl Project {
             }
         }
         Ok(Databases::open(files)?)
+    }
+
+    /// Puts `seeds` where they belong. What is opened for it is closed again:
+    /// afterwards a component has what it is granted, and no more.
+    pub async fn plant(&self, seeds: &Seeds) -> Result<(), ProjectError> {
+        if !seeds.pairs.is_empty() {
+            self.plant_pairs(seeds).await?;
+        }
+        for statements in &seeds.statements {
+            let (sql, label) = match statements {
+                Statements::Text(sql) => (sql.clone(), DatabaseLabel::spins_default()),
+                Statements::File(path, label) => {
+                    let sql = std::fs::read_to_string(path).map_err(|source| SeedError::Read {
+                        path: path.clone(),
+                        source,
+                    });
+                    (sql?, label.clone())
+                }
+            };
+            let mut defined = match &self.runtime_config {
+                Some(config) => Some(config.sqlite_files()?),
+                None => None,
+            };
+            let embedded = || databases::embedded_path(&self.state_dir, &label);
+            let path = behind(&label, &mut defined, embedded);
+            let path = path.ok_or_else(|| SeedError::Database(label.clone()))?;
+            let opened = Databases::open(BTreeMap::from([(label.clone(), path)]))?;
+            if let Some(database) = opened.get(label.as_str()) {
+                let run = database.run(&sql);
+                run.map_err(|source| SeedError::Sql { label, source })?;
+            }
+        }
+        Ok(())
+    }
+
+    async fn plant_pairs(&self, seeds: &Seeds) -> Result<(), ProjectError> {
+        let label = StoreLabel::spins_default();
+        let mut defined = match &self.runtime_config {
+            Some(config) => Some(config.key_value_stores(&self.variables)?),
+            None => None,
+        };
+        let embedded = || StoreConfig::Sqlite(embedded_path(&self.state_dir, &label));
+        let config = behind(&label, &mut defined, embedded).into_iter();
+        let config = config.map(|config| (label.clone(), config)).collect();
+        // Watched apart: a component may have no business with that server.
+        let backends = Backends::default();
+        let stores = Stores::open(config, &self.aws, &backends, self.store_limits).await?;
+        backends.probe().await;
+        let mut planted = Ok(());
+        for store in stores.granted(&BTreeSet::from([label])).values() {
+            for pair in &seeds.pairs {
+                let set = store.set(pair.key.clone(), pair.value.clone().into_bytes());
+                if let Err(error) = set.await {
+                    planted = Err(SeedError::Pair {
+                        key: pair.key.clone(),
+                        reason: error.to_string(),
+                    });
+                    break;
+                }
+            }
+        }
+        stores.close().await;
+        backends.close().await;
+        Ok(planted?)
     }
 
     /// Where machine code is kept.
