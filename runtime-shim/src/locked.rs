@@ -208,7 +208,11 @@ pub fn parse(json: &[u8], kind: TriggerKind, path: &Path) -> Result<Manifest, Lo
         .triggers
         .into_iter()
         .filter(|trigger| trigger.trigger_type == kind.as_str())
-        .map(|trigger| table(trigger.trigger_config, || format!("trigger `{}`", trigger.id)))
+        .map(|trigger| {
+            table(trigger.trigger_config, || {
+                format!("trigger `{}`", trigger.id)
+            })
+        })
         .collect::<Result<Vec<_>, _>>()?;
     manifest.triggers.insert(kind.as_str().to_owned(), triggers);
 
@@ -334,7 +338,9 @@ fn to_toml(value: Value) -> Result<Option<toml::Value>, String> {
             _ => return Err(format!("{number} is out of range")),
         },
         Value::Array(values) => {
-            let values = values.into_iter().filter_map(|value| to_toml(value).transpose());
+            let values = values
+                .into_iter()
+                .filter_map(|value| to_toml(value).transpose());
             toml::Value::Array(values.collect::<Result<_, _>>()?)
         }
         Value::Object(fields) => {
@@ -411,7 +417,10 @@ mod tests {
         assert_eq!(worker.environment["MODE"], "fast");
         let variables = worker.variables.iter();
         let variables: Vec<_> = variables.map(|(k, v)| format!("{k}={v}")).collect();
-        assert_eq!(variables, ["queue=http://127.0.0.1:9324/000000000000/real-jobs"]);
+        assert_eq!(
+            variables,
+            ["queue=http://127.0.0.1:9324/000000000000/real-jobs"]
+        );
         let stores: Vec<_> = worker.stores.iter().map(StoreLabel::as_str).collect();
         assert_eq!(stores, ["default", "results"]);
         let databases: Vec<_> = worker.databases.iter().map(DatabaseLabel::as_str).collect();
@@ -470,7 +479,9 @@ mod tests {
 
     fn position(app: &Value, id: &str) -> usize {
         let components = app["components"].as_array().expect("components");
-        let found = components.iter().position(|component| component["id"] == id);
+        let found = components
+            .iter()
+            .position(|component| component["id"] == id);
         found.expect("a component of that id")
     }
 
@@ -479,17 +490,37 @@ mod tests {
         let worker = position(&golden(), "worker");
         let cases: [(&str, Value, &str); 13] = [
             ("/spin_lock_version", json!(2), "version 2 of the format"),
-            ("/must_understand", json!(["host_requirements", "time"]), "`time` must be understood"),
-            ("/host_requirements", json!({"gpu": "required"}), "the application requires `gpu`"),
+            (
+                "/must_understand",
+                json!(["host_requirements", "time"]),
+                "`time` must be understood",
+            ),
+            (
+                "/host_requirements",
+                json!({"gpu": "required"}),
+                "the application requires `gpu`",
+            ),
             ("/components", json!({}), "malformed: invalid type: map"),
-            ("/components/W/id", json!("a_b"), "`a_b` is not a valid component id"),
+            (
+                "/components/W/id",
+                json!("a_b"),
+                "`a_b` is not a valid component id",
+            ),
             (
                 "/components/W/host_requirements",
                 json!({"local_service_chaining": "required", "gpu": "required"}),
                 "component `worker` requires `gpu`",
             ),
-            ("/components/W/source", json!({}), "component `worker`: it has no source"),
-            ("/components/W/source", json!({"inline": "!"}), "inline source is not base64"),
+            (
+                "/components/W/source",
+                json!({}),
+                "component `worker`: it has no source",
+            ),
+            (
+                "/components/W/source",
+                json!({"inline": "!"}),
+                "inline source is not base64",
+            ),
             (
                 "/components/W/source",
                 json!({"digest": "sha256:00"}),
@@ -510,23 +541,35 @@ mod tests {
                 json!({"a:b/c": {"source": {"source": "file:///d.wasm"}, "export": null, "inherit": "All"}}),
                 "component `worker`: `dependencies` is not supported",
             ),
-            ("/metadata/triggers/sqs", json!([]), "`metadata.triggers.sqs` of the locked application: it is not an object"),
+            (
+                "/metadata/triggers/sqs",
+                json!([]),
+                "`metadata.triggers.sqs` of the locked application: it is not an object",
+            ),
         ];
         for (place, value, expected) in cases {
             let place = place.replace('W', &worker.to_string());
             let mut app = golden();
             *slot(&mut app, &place) = value;
-            let error = resolved(&app, TriggerKind::Sqs).err().expect("must be refused");
-            assert!(error.contains(expected), "{place}: `{expected}` not in `{error}`");
+            let error = resolved(&app, TriggerKind::Sqs)
+                .err()
+                .expect("must be refused");
+            assert!(
+                error.contains(expected),
+                "{place}: `{expected}` not in `{error}`"
+            );
         }
     }
 
     /// The value at `place`, made where it is not there.
     fn slot<'a>(app: &'a mut Value, place: &str) -> &'a mut Value {
-        place.split('/').skip(1).fold(app, |value, key| match key.parse::<usize>() {
-            Ok(index) => &mut value[index],
-            Err(_) => &mut value[key],
-        })
+        place
+            .split('/')
+            .skip(1)
+            .fold(app, |value, key| match key.parse::<usize>() {
+                Ok(index) => &mut value[index],
+                Err(_) => &mut value[key],
+            })
     }
 
     #[test]

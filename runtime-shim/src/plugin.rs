@@ -65,41 +65,8 @@ pub struct PluginArgs {
     #[arg(short, long, aliases = ["sh", "shush"])]
     quiet: bool,
 
-    /// Accepted: what components print goes to the log on stderr
-    #[arg(short = 'L', long, value_name = "DIR")]
-    log_dir: Option<PathBuf>,
-
-    /// Accepted: there are no log files
-    #[arg(long)]
-    truncate_logs: bool,
-
-    /// Accepted: the output of all components is logged
-    #[arg(long, value_name = "ID")]
-    follow: Vec<String>,
-
-    /// Accepted: the cache of machine code checks itself
-    #[arg(long)]
-    disable_cache: bool,
-
-    /// Accepted: the cache of machine code is in the state folder
-    #[arg(long, value_name = "FILE")]
-    cache: Option<PathBuf>,
-
-    /// Accepted: sandboxes always come from a pool
-    #[arg(long)]
-    disable_pooling: bool,
-
-    /// Accepted: components have no files
-    #[arg(long)]
-    allow_transient_write: bool,
-
-    /// Accepted: there is no `wasi:otel`
-    #[arg(long)]
-    experimental_wasi_otel: bool,
-
-    /// Accepted: machine code has no debug information
-    #[arg(long)]
-    debug_info: bool,
+    #[command(flatten)]
+    _without_effect: WithoutEffect,
 
     /// Bytes of one value in a key-value store (`DynamoDB` takes 400 KiB at most)
     #[arg(long, value_name = "BYTES", default_value_t = DEFAULT_MAX_VALUE, value_parser = cli::parse_max_value)]
@@ -118,10 +85,64 @@ pub struct PluginArgs {
     launch_metadata_only: bool,
 }
 
+/// Spin's flags that have nothing to change here.
+#[derive(Args)]
+#[allow(
+    dead_code,
+    clippy::struct_excessive_bools,
+    reason = "taken, and not looked at"
+)]
+struct WithoutEffect {
+    /// Without effect: what components print goes to the log on stderr
+    #[arg(short = 'L', long, value_name = "DIR")]
+    log_dir: Option<PathBuf>,
+
+    /// Without effect: there are no log files
+    #[arg(long)]
+    truncate_logs: bool,
+
+    /// Without effect: the output of all components is logged
+    #[arg(long, value_name = "ID")]
+    follow: Vec<String>,
+
+    /// Without effect: what is taken from the cache of machine code is checked
+    #[arg(long)]
+    disable_cache: bool,
+
+    /// Without effect: the cache of machine code is in the state folder
+    #[arg(long, value_name = "FILE")]
+    cache: Option<PathBuf>,
+
+    /// Without effect: sandboxes always come from a pool
+    #[arg(long)]
+    disable_pooling: bool,
+
+    /// Without effect: components see no files
+    #[arg(long)]
+    allow_transient_write: bool,
+
+    /// Without effect: there is no `wasi:otel`
+    #[arg(long)]
+    experimental_wasi_otel: bool,
+
+    /// Without effect: machine code has no debug information
+    #[arg(long)]
+    debug_info: bool,
+}
+
 /// The plugin that the binary is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Plugin {
     kind: TriggerKind,
+}
+
+/// Spin gives a flag to every trigger that knows it. Two processes cannot listen
+/// on one address, so that each has its own flag for it.
+struct Names {
+    program: &'static str,
+    heading: &'static str,
+    admin_flag: &'static str,
+    admin_setting: &'static str,
 }
 
 /// What a plugin was asked for.
@@ -136,7 +157,7 @@ pub enum Request {
 
 /// The command line of a plugin that runs.
 pub struct Launch {
-    kind: TriggerKind,
+    plugin: Plugin,
     args: PluginArgs,
     admin_listen: Option<SocketAddr>,
     queue_listen: Option<SocketAddr>,
@@ -164,6 +185,24 @@ impl Plugin {
         KINDS.contains(&kind).then_some(Self { kind })
     }
 
+    fn names(self) -> Names {
+        match self.kind {
+            TriggerKind::Cron => Names {
+                program: "trigger-cron",
+                heading: "Options of the cron trigger (gristmill)",
+                admin_flag: "--cron-admin-listen",
+                admin_setting: "GRISTMILL_CRON_ADMIN_LISTEN",
+            },
+            // No plugin is made of another kind.
+            TriggerKind::Sqs | TriggerKind::Http => Names {
+                program: "trigger-sqs",
+                heading: "Options of the sqs trigger (gristmill)",
+                admin_flag: "--sqs-admin-listen",
+                admin_setting: "GRISTMILL_SQS_ADMIN_LISTEN",
+            },
+        }
+    }
+
     /// Reads the command line; wrong usage ends the process, as with any command.
     pub fn parse<T: Into<std::ffi::OsString> + Clone>(
         self,
@@ -189,34 +228,30 @@ impl Plugin {
             _ => None,
         };
         Ok(Request::Run(Box::new(Launch {
-            kind: self.kind,
+            plugin: self,
             admin_listen: matches.get_one(ADMIN_LISTEN).copied(),
             queue_listen,
             args,
         })))
     }
 
-    /// Spin gives a flag to every trigger that knows it. Two processes cannot
-    /// listen on one address: such flags carry the trigger's type.
     fn command(self) -> Command {
-        let kind = self.kind.as_str();
-        let name = format!("trigger-{kind}");
-        let admin_flag = format!("{kind}-admin-listen");
-        let admin_help = format!(
-            "Serve `/livez`, `/readyz` and `/metrics` of this trigger [env: `{}`]",
-            admin_setting(self.kind)
-        );
-        let command = Command::new(name)
+        let names = self.names();
+        let command = Command::new(names.program)
+            .next_help_heading(names.heading)
+            .version(env!("CARGO_PKG_VERSION"));
+        let command = PluginArgs::augment_args(command)
             .about("A trigger plugin of Spin: `spin up` starts it")
-            .version(env!("CARGO_PKG_VERSION"))
-            .next_help_heading(format!("Options of the {kind} trigger (gristmill)"));
-        let command = PluginArgs::augment_args(command).arg(
-            Arg::new(ADMIN_LISTEN)
-                .long(admin_flag)
-                .value_name("ADDR")
-                .value_parser(clap::value_parser!(SocketAddr))
-                .help(admin_help),
-        );
+            .arg(
+                Arg::new(ADMIN_LISTEN)
+                    .long(names.admin_flag.trim_start_matches('-'))
+                    .value_name("ADDR")
+                    .value_parser(clap::value_parser!(SocketAddr))
+                    .help(format!(
+                        "Serve `/livez`, `/readyz` and `/metrics` of this trigger [env: `{}`]",
+                        names.admin_setting
+                    )),
+            );
         if self.kind != TriggerKind::Sqs {
             return command;
         }
@@ -254,11 +289,6 @@ const ADMIN_LISTEN: &str = "admin-listen";
 const QUEUE_LISTEN: &str = "queue-listen";
 const NO_LOCAL_QUEUE: &str = "no-local-queue";
 
-/// `GRISTMILL_SQS_ADMIN_LISTEN`, `GRISTMILL_CRON_ADMIN_LISTEN`.
-fn admin_setting(kind: TriggerKind) -> String {
-    format!("GRISTMILL_{}_ADMIN_LISTEN", kind.as_str().to_ascii_uppercase())
-}
-
 impl Launch {
     /// Whether only warnings and errors are logged.
     pub fn quiet(&self) -> bool {
@@ -272,10 +302,11 @@ impl Launch {
     }
 
     fn plan(self, environment: &Environment) -> anyhow::Result<Run> {
+        let names = self.plugin.names();
         let required = |name: &str| {
             environment.get(name).with_context(|| {
-                let kind = self.kind.as_str();
-                format!("`{name}` is not set: `trigger-{kind}` is started by `spin up`")
+                let program = names.program;
+                format!("`{name}` is not set: `{program}` is started by `spin up`")
             })
         };
         let locked_url = required(LOCKED_URL)?;
@@ -283,14 +314,14 @@ impl Launch {
         let Some(file) = file_of(locked_url) else {
             bail!("`{LOCKED_URL}` is `{locked_url}`, which is not the URL of a file");
         };
-        let admin_listen = match (self.admin_listen, admin_setting(self.kind)) {
+        let set = environment.get(names.admin_setting);
+        let admin_listen = match (self.admin_listen, set) {
             (Some(address), _) => Some(address),
-            (None, name) => match environment.get(&name) {
-                None => None,
-                Some(text) => Some(text.parse().with_context(|| {
-                    format!("environment variable `{name}` is `{text}`: expected IP:PORT")
-                })?),
-            },
+            (None, None) => None,
+            (None, Some(text)) => Some(text.parse::<SocketAddr>().with_context(|| {
+                let name = names.admin_setting;
+                format!("environment variable `{name}` is `{text}`: expected IP:PORT")
+            })?),
         };
         let args = self.args;
         // Spin keeps such state in memory. It is not to outlive `spin up`, but both
@@ -298,11 +329,17 @@ impl Launch {
         let transient = working_dir.join("state");
         let unset = |dir: &PathBuf| dir.as_os_str().is_empty();
         let local = environment.get(LOCAL_APP_DIR).map(Path::new);
+        if local.is_none() && args.state_dir.is_none() {
+            tracing::warn!(
+                "the application has no folder here: its embedded stores and queues end with \
+                 `spin up`, unless `--state-dir` says where they are"
+            );
+        }
         Ok(Run {
             source: AppSource::Locked {
                 file,
-                kind: self.kind,
-                state_dir: local.map_or(transient.clone(), |dir| dir.join(".spin")),
+                kind: self.plugin.kind,
+                state_dir: local.map_or_else(|| transient.clone(), |dir| dir.join(".spin")),
             },
             options: ProjectOptions {
                 runtime_config_file: args.runtime_config_file,
@@ -322,6 +359,7 @@ impl Launch {
             },
             listen: ([127, 0, 0, 1], 0).into(),
             admin_listen,
+            admin_flag: names.admin_flag,
             queue_listen: self.queue_listen,
             request_timeout: cli::DEFAULT_REQUEST_TIMEOUT,
             grace: args.grace_period.0,
@@ -344,7 +382,10 @@ mod tests {
     fn a_plugin_is_known_by_its_name() {
         for (program, expected) in [
             ("trigger-sqs", Some(TriggerKind::Sqs)),
-            ("/data/plugins/trigger-cron/trigger-cron", Some(TriggerKind::Cron)),
+            (
+                "/data/plugins/trigger-cron/trigger-cron",
+                Some(TriggerKind::Cron),
+            ),
             ("trigger-sqs.exe", Some(TriggerKind::Sqs)),
             ("trigger-http", None),
             ("trigger-", None),
@@ -364,7 +405,9 @@ mod tests {
             let metadata = plugin.launch_metadata().expect("JSON");
             let metadata: serde_json::Value = serde_json::from_str(&metadata).expect("JSON");
             let flags = metadata["all_flags"].as_array().expect("flags").clone();
-            let longs = flags.iter().map(|flag| flag["long"].as_str().expect("long").to_owned());
+            let longs = flags
+                .iter()
+                .map(|flag| flag["long"].as_str().expect("long").to_owned());
             longs.collect::<Vec<_>>()
         });
         let shared: Vec<_> = flags[0]
@@ -394,7 +437,10 @@ mod tests {
             environment.push((LOCAL_APP_DIR, "/app"));
         }
         let run = plan(arguments, &environment).unwrap_or_else(|e| panic!("{e}"));
-        let AppSource::Locked { file, state_dir, .. } = run.source else {
+        let AppSource::Locked {
+            file, state_dir, ..
+        } = run.source
+        else {
             panic!("locked")
         };
         assert_eq!(file, Path::new("/tmp/spinup-1/spin lock"));
@@ -409,7 +455,7 @@ mod tests {
             (&["--state-dir", "/s"], true, "/s"),
             (&["--state-dir", ""], true, "/tmp/spinup-1/state"),
             (&["--state-dir", "/s"], false, "/s"),
-            (&[], false, "/tmp/spinup-1/state"),
+            (&[][..], false, "/tmp/spinup-1/state"),
         ] {
             let found = state_dir(arguments, local);
             assert_eq!(found, Path::new(expected), "{arguments:?} {local}");
@@ -419,18 +465,31 @@ mod tests {
     #[test]
     fn says_what_is_missing_when_somebody_else_starts_it() {
         for (environment, expected) in [
-            (&[][..], "`SPIN_LOCKED_URL` is not set: `trigger-sqs` is started by `spin up`"),
-            (&[(LOCKED_URL, "file:///l")], "`SPIN_WORKING_DIR` is not set"),
+            (
+                &[][..],
+                "`SPIN_LOCKED_URL` is not set: `trigger-sqs` is started by `spin up`",
+            ),
+            (
+                &[(LOCKED_URL, "file:///l")],
+                "`SPIN_WORKING_DIR` is not set",
+            ),
             (
                 &[(LOCKED_URL, "https://h/l"), (WORKING_DIR, "/w")],
                 "`https://h/l`, which is not the URL of a file",
             ),
             (
-                &[(LOCKED_URL, "file:///l"), (WORKING_DIR, "/w"), ("GRISTMILL_SQS_ADMIN_LISTEN", "9464")],
+                &[
+                    (LOCKED_URL, "file:///l"),
+                    (WORKING_DIR, "/w"),
+                    ("GRISTMILL_SQS_ADMIN_LISTEN", "9464"),
+                ],
                 "`GRISTMILL_SQS_ADMIN_LISTEN` is `9464`: expected IP:PORT",
             ),
         ] {
-            let error = plan(&[], environment).err().expect("must be refused").to_string();
+            let error = plan(&[], environment)
+                .err()
+                .expect("must be refused")
+                .to_string();
             assert!(error.contains(expected), "{error}");
         }
     }

@@ -2,8 +2,8 @@
 //! configuration, the variables and the state folder.
 
 use std::borrow::Borrow;
-use std::collections::{BTreeMap, BTreeSet};
 use std::collections::btree_map::Entry;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 
 use crate::app::{App, AppError, Selection, TriggerKind, queue_urls};

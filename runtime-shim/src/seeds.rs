@@ -110,7 +110,10 @@ mod tests {
         for (text, expected) in [
             ("CREATE TABLE t (a)", "Text(\"CREATE TABLE t (a)\")"),
             ("@m.sql", "File(\"m.sql\", DatabaseLabel(\"default\"))"),
-            ("@m.sql:accounts", "File(\"m.sql\", DatabaseLabel(\"accounts\"))"),
+            (
+                "@m.sql:accounts",
+                "File(\"m.sql\", DatabaseLabel(\"accounts\"))",
+            ),
         ] {
             let parsed: Statements = text.parse().expect(text);
             assert_eq!(format!("{parsed:?}"), expected);

@@ -40,6 +40,8 @@ pub struct Run {
     pub listen: SocketAddr,
     /// Where the admin port is, if there is one.
     pub admin_listen: Option<SocketAddr>,
+    /// The flag that says so.
+    pub admin_flag: &'static str,
     /// Where the embedded queue is served, unless somebody else does that.
     pub queue_listen: Option<SocketAddr>,
     /// How long a request may take.
@@ -56,6 +58,7 @@ impl From<UpArgs> for Run {
             seeds: Seeds::default(),
             listen: args.listen,
             admin_listen: Some(args.admin_listen),
+            admin_flag: "--admin-listen",
             queue_listen: (!args.no_local_queue).then_some(args.queue_listen),
             request_timeout: args.request_timeout.0,
             grace: args.grace_period.0,
@@ -134,7 +137,7 @@ async fn start(what: Run, environment: &Environment) -> anyhow::Result<Running> 
         Some(bind(what.listen, "--listen").await?)
     };
     let admin_listener = match what.admin_listen {
-        Some(address) => Some(bind(address, "--admin-listen").await?),
+        Some(address) => Some(bind(address, what.admin_flag).await?),
         None => None,
     };
 

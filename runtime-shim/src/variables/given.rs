@@ -158,7 +158,10 @@ mod tests {
         std::fs::write(&path, r#"{"a": hunter2}"#).expect("written");
         let given: Given = format!("@{}", path.display()).parse().expect("a form");
         let error = Given::read(&[given]).expect_err("not JSON").to_string();
-        assert!(error.contains("v.json") && !error.contains("hunter2"), "{error}");
+        assert!(
+            error.contains("v.json") && !error.contains("hunter2"),
+            "{error}"
+        );
         let given: Given = "a=hunter2".parse().expect("a form");
         assert_eq!(format!("{given:?}"), "a=…");
     }
