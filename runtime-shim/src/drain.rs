@@ -22,7 +22,7 @@ pub struct StopSignals {
     interrupt: Signal,
     echo: Duration,
     last: Option<Instant>,
-    /// Whose end is a signal, too.
+    /// Whose end is a signal, too, if it is the first.
     parent: Option<u32>,
 }
 
@@ -54,11 +54,10 @@ impl StopSignals {
             let name = tokio::select! {
                 _ = self.terminate.recv() => "SIGTERM",
                 _ = self.interrupt.recv() => "SIGINT",
-                () = gone(self.parent) => {
-                    self.parent = None;
-                    "Spin has ended"
-                }
+                () = gone(self.parent) => "the end of Spin",
             };
+            // Spin may end while this process drains: it told what it had to tell.
+            self.parent = None;
             let repeated = self.last.is_some_and(|last| last.elapsed() < self.echo);
             if !repeated {
                 self.last = Some(Instant::now());
