@@ -2,7 +2,7 @@
 //! the flags, the environment and the launch metadata that `spin up` expects of
 //! a trigger. What it makes of them runs like any application.
 
-use std::ffi::OsStr;
+use std::ffi::{OsStr, OsString};
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 
@@ -42,7 +42,7 @@ pub struct PluginArgs {
     /// Where embedded stores and queues live [default: `.spin` beside the manifest].
     /// Empty, or without a local manifest: a folder that ends with `spin up`
     #[arg(long, value_name = "DIR")]
-    state_dir: Option<PathBuf>,
+    state_dir: Option<OsString>,
 
     /// The value of a variable, or a file that holds it, or a file of many
     #[arg(long = "variable", value_name = Given::FORMS)]
@@ -95,7 +95,7 @@ pub struct PluginArgs {
 struct WithoutEffect {
     /// Without effect: what components print goes to the log on stderr
     #[arg(short = 'L', long, value_name = "DIR")]
-    log_dir: Option<PathBuf>,
+    log_dir: Option<OsString>,
 
     /// Without effect: there are no log files
     #[arg(long)]
@@ -204,7 +204,7 @@ impl Plugin {
     }
 
     /// Reads the command line; wrong usage ends the process, as with any command.
-    pub fn parse<T: Into<std::ffi::OsString> + Clone>(
+    pub fn parse<T: Into<OsString> + Clone>(
         self,
         arguments: impl IntoIterator<Item = T>,
     ) -> anyhow::Result<Request> {
@@ -327,7 +327,6 @@ impl Launch {
         // Spin keeps such state in memory. It is not to outlive `spin up`, but both
         // triggers are to see it.
         let transient = working_dir.join("state");
-        let unset = |dir: &PathBuf| dir.as_os_str().is_empty();
         let local = environment.get(LOCAL_APP_DIR).map(Path::new);
         if local.is_none() && args.state_dir.is_none() {
             tracing::warn!(
@@ -344,8 +343,8 @@ impl Launch {
             options: ProjectOptions {
                 runtime_config_file: args.runtime_config_file,
                 state_dir: match args.state_dir {
-                    Some(dir) if unset(&dir) => Some(transient),
-                    given => given,
+                    Some(dir) if dir.is_empty() => Some(transient),
+                    given => given.map(PathBuf::from),
                 },
                 variables: args.variables,
                 triggers: Vec::new(),

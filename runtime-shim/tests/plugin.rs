@@ -414,7 +414,7 @@ fn one_interrupt_that_comes_thrice_drains() {
 fn a_second_interrupt_cuts_work_off() {
     let http = http_beside(&manifest());
     let spin = Spin::of_manifest(http.dir(), &manifest());
-    let sqs = spin.start("sqs", &[]);
+    let mut sqs = spin.start("sqs", &[]);
     sqs.send("sleep 20000");
     stored(&http, "attempts/sleep-20000");
     sqs.signal("-TERM");
@@ -423,15 +423,12 @@ fn a_second_interrupt_cuts_work_off() {
             .contains("finishing what is under way")
             .then_some(())
     });
-    let begun = Instant::now();
-    let (code, log) = loop {
+    let status = wait_for("the second signal to count", || {
         sqs.signal("-TERM");
-        std::thread::sleep(Duration::from_millis(200));
-        if begun.elapsed() > Duration::from_secs(2) {
-            break sqs.end();
-        }
-    };
-    assert_eq!(code, Some(1), "{log}");
+        sqs.0.child.try_wait().unwrap()
+    });
+    let log = sqs.log();
+    assert_eq!(status.code(), Some(1), "{log}");
     assert!(
         log.contains("a second signal (SIGTERM) cut work off"),
         "{log}"

@@ -319,6 +319,13 @@ impl App {
     }
 }
 
+impl Drop for App {
+    fn drop(&mut self) {
+        // Before the folder goes.
+        self.kill();
+    }
+}
+
 impl Drop for Process {
     fn drop(&mut self) {
         if std::thread::panicking() {
