@@ -28,12 +28,9 @@ const WORKING_DIR: &str = "SPIN_WORKING_DIR";
 /// The folder of the manifest; not set for an application from a registry.
 const LOCAL_APP_DIR: &str = "SPIN_LOCAL_APP_DIR";
 
-/// The types of triggers that this binary is a plugin for.
-const KINDS: [TriggerKind; 2] = [TriggerKind::Sqs, TriggerKind::Cron];
-
 /// What Spin's flags and our own say.
 #[derive(Args)]
-pub struct PluginArgs {
+struct PluginArgs {
     /// Backends of stores and further sources of variables
     /// [env: `RUNTIME_CONFIG_FILE`]
     #[arg(long, value_name = "FILE")]
@@ -132,8 +129,11 @@ struct WithoutEffect {
 
 /// The plugin that the binary is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Plugin {
-    kind: TriggerKind,
+pub enum Plugin {
+    /// `trigger-sqs`
+    Sqs,
+    /// `trigger-cron`
+    Cron,
 }
 
 /// Spin gives a flag to every trigger that knows it. Two processes cannot listen
@@ -178,27 +178,36 @@ struct Flag {
 }
 
 impl Plugin {
-    /// The plugin of this name, `trigger-<type>`; `program` is `argv[0]`.
+    const ALL: [Self; 2] = [Self::Sqs, Self::Cron];
+
+    /// The plugin of this name; `program` is `argv[0]`.
     pub fn of_program(program: &OsStr) -> Option<Self> {
-        let name = Path::new(program).file_stem()?.to_str()?;
-        let kind = TriggerKind::parse(name.strip_prefix("trigger-")?)?;
-        KINDS.contains(&kind).then_some(Self { kind })
+        let name = Path::new(program).file_stem()?;
+        let mut all = Self::ALL.into_iter();
+        all.find(|plugin| name == plugin.names().program)
+    }
+
+    /// The type of its triggers.
+    fn kind(self) -> TriggerKind {
+        match self {
+            Self::Sqs => TriggerKind::Sqs,
+            Self::Cron => TriggerKind::Cron,
+        }
     }
 
     fn names(self) -> Names {
-        match self.kind {
-            TriggerKind::Cron => Names {
-                program: "trigger-cron",
-                heading: "Options of the cron trigger (gristmill)",
-                admin_flag: "--cron-admin-listen",
-                admin_setting: "GRISTMILL_CRON_ADMIN_LISTEN",
-            },
-            // No plugin is made of another kind.
-            TriggerKind::Sqs | TriggerKind::Http => Names {
+        match self {
+            Self::Sqs => Names {
                 program: "trigger-sqs",
                 heading: "Options of the sqs trigger (gristmill)",
                 admin_flag: "--sqs-admin-listen",
                 admin_setting: "GRISTMILL_SQS_ADMIN_LISTEN",
+            },
+            Self::Cron => Names {
+                program: "trigger-cron",
+                heading: "Options of the cron trigger (gristmill)",
+                admin_flag: "--cron-admin-listen",
+                admin_setting: "GRISTMILL_CRON_ADMIN_LISTEN",
             },
         }
     }
@@ -221,11 +230,11 @@ impl Plugin {
         if args.launch_metadata_only {
             return Ok(Request::LaunchMetadata(self.launch_metadata()?));
         }
-        let queue_listen = match self.kind {
-            TriggerKind::Sqs if !matches.get_flag(NO_LOCAL_QUEUE) => {
+        let queue_listen = match self {
+            Self::Sqs if !matches.get_flag(NO_LOCAL_QUEUE) => {
                 matches.get_one(QUEUE_LISTEN).copied()
             }
-            _ => None,
+            Self::Sqs | Self::Cron => None,
         };
         Ok(Request::Run(Box::new(Launch {
             plugin: self,
@@ -252,7 +261,7 @@ impl Plugin {
                         names.admin_setting
                     )),
             );
-        if self.kind != TriggerKind::Sqs {
+        if self == Self::Cron {
             return command;
         }
         command
@@ -337,7 +346,7 @@ impl Launch {
         Ok(Run {
             source: AppSource::Locked {
                 file,
-                kind: self.plugin.kind,
+                kind: self.plugin.kind(),
                 state_dir: local.map_or_else(|| transient.clone(), |dir| dir.join(".spin")),
             },
             options: ProjectOptions {
@@ -380,26 +389,25 @@ mod tests {
     #[test]
     fn a_plugin_is_known_by_its_name() {
         for (program, expected) in [
-            ("trigger-sqs", Some(TriggerKind::Sqs)),
+            ("trigger-sqs", Some(Plugin::Sqs)),
             (
                 "/data/plugins/trigger-cron/trigger-cron",
-                Some(TriggerKind::Cron),
+                Some(Plugin::Cron),
             ),
-            ("trigger-sqs.exe", Some(TriggerKind::Sqs)),
+            ("trigger-sqs.exe", Some(Plugin::Sqs)),
             ("trigger-http", None),
             ("trigger-", None),
             ("target/release/gristmill", None),
             ("", None),
         ] {
             let found = Plugin::of_program(OsStr::new(program));
-            assert_eq!(found.map(|plugin| plugin.kind), expected, "{program}");
+            assert_eq!(found, expected, "{program}");
         }
     }
 
     #[test]
     fn the_command_lines_are_consistent_and_listen_apart() {
-        let flags = KINDS.map(|kind| {
-            let plugin = Plugin { kind };
+        let flags = Plugin::ALL.map(|plugin| {
             plugin.command().debug_assert();
             let metadata = plugin.launch_metadata().expect("JSON");
             let metadata: serde_json::Value = serde_json::from_str(&metadata).expect("JSON");
@@ -417,11 +425,8 @@ mod tests {
     }
 
     fn plan(arguments: &[&str], environment: &[(&str, &str)]) -> anyhow::Result<Run> {
-        let plugin = Plugin {
-            kind: TriggerKind::Sqs,
-        };
         let arguments = ["trigger-sqs"].iter().chain(arguments);
-        let Request::Run(launch) = plugin.parse(arguments)? else {
+        let Request::Run(launch) = Plugin::Sqs.parse(arguments)? else {
             bail!("it was asked for something else")
         };
         launch.plan(&environment.iter().copied().collect())

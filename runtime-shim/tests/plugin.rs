@@ -382,8 +382,8 @@ fn one_interrupt_that_comes_thrice_drains() {
     let spin = Spin::of_manifest(http.dir(), &manifest());
     let sqs = spin.start("sqs", &[&["--sqs-admin-listen", "127.0.0.1:0"]]);
     let admin = sqs.0.admin.clone().expect("an admin port");
-    sqs.send("sleep 2500");
-    stored(&http, "attempts/sleep-2500");
+    sqs.send("sleep 5000");
+    stored(&http, "attempts/sleep-5000");
     assert_eq!(get(&format!("{admin}/livez")).0, 200);
     let stopped = Instant::now();
     for signal in ["-INT", "-TERM", "-TERM"] {

@@ -34,8 +34,7 @@ pub enum TriggerKind {
 }
 
 impl TriggerKind {
-    /// The type of this name in a manifest.
-    pub fn parse(kind: &str) -> Option<Self> {
+    fn parse(kind: &str) -> Option<Self> {
         match kind {
             "http" => Some(Self::Http),
             "sqs" => Some(Self::Sqs),
