@@ -8,6 +8,7 @@ use anyhow::Context;
 use clap::Parser;
 use gristmill::cli::{Cli, Command};
 use gristmill::drain::StopSignals;
+use gristmill::logging::Wanted;
 use gristmill::plugin::{Plugin, Request};
 use gristmill::settings::Environment;
 use gristmill::{check, logging, printer, queue, up};
@@ -33,8 +34,11 @@ fn main() -> ExitCode {
 
 fn as_command(environment: &Environment) -> anyhow::Result<()> {
     let cli = Cli::parse();
-    let quiet = matches!(&cli.command, Command::Up(args) if args.quiet);
-    logging::start(environment, quiet)?;
+    let wanted = Wanted {
+        quiet: matches!(&cli.command, Command::Up(args) if args.quiet),
+        ..Wanted::default()
+    };
+    logging::start(environment, wanted)?;
     match cli.command {
         Command::Up(args) => block_on(async {
             let signals = StopSignals::listen().context("cannot listen for signals")?;
@@ -57,7 +61,7 @@ fn as_plugin(plugin: Plugin, environment: &Environment) -> anyhow::Result<()> {
             Ok(())
         }
         Request::Run(launch) => {
-            logging::start(environment, launch.quiet())?;
+            logging::start(environment, launch.wanted_logs(environment))?;
             block_on(launch.run(environment))
         }
     }
