@@ -146,7 +146,7 @@ impl std::fmt::Display for Secs {
     }
 }
 
-fn parse_component(text: &str) -> Result<ComponentId, String> {
+pub(crate) fn parse_component(text: &str) -> Result<ComponentId, String> {
     ComponentId::new(text).map_err(|error| error.to_string())
 }
 

@@ -14,6 +14,8 @@ use url::Url;
 use crate::app::TriggerKind;
 use crate::cli::{self, ProjectOptions, Secs};
 use crate::drain::{DEFAULT_GRACE, StopSignals};
+use crate::logging::Wanted;
+use crate::names::ComponentId;
 use crate::project::AppSource;
 use crate::seeds::{Pair, Seeds, Statements};
 use crate::settings::Environment;
@@ -25,11 +27,14 @@ use crate::variables::Given;
 const LOCKED_URL: &str = "SPIN_LOCKED_URL";
 /// A folder that lives as long as `spin up`.
 const WORKING_DIR: &str = "SPIN_WORKING_DIR";
+/// Where what components print is written.
+const LOG_DIR: &str = "SPIN_LOG_DIR";
 /// The folder of the manifest; not set for an application from a registry.
 const LOCAL_APP_DIR: &str = "SPIN_LOCAL_APP_DIR";
 
 /// What Spin's flags and our own say.
 #[derive(Args)]
+#[allow(clippy::struct_excessive_bools, reason = "each is a flag")]
 struct PluginArgs {
     /// Backends of stores and further sources of variables
     /// [env: `RUNTIME_CONFIG_FILE`]
@@ -62,6 +67,18 @@ struct PluginArgs {
     #[arg(short, long, aliases = ["sh", "shush"])]
     quiet: bool,
 
+    /// Log of what components print only that of this one; repeatable
+    #[arg(long, value_name = "ID", value_parser = cli::parse_component)]
+    follow: Vec<ComponentId>,
+
+    /// Write what components print to files in this folder, too [env: `SPIN_LOG_DIR`]
+    #[arg(short = 'L', long, value_name = "DIR")]
+    log_dir: Option<OsString>,
+
+    /// Empty these files first
+    #[arg(long)]
+    truncate_logs: bool,
+
     #[command(flatten)]
     _without_effect: WithoutEffect,
 
@@ -90,18 +107,6 @@ struct PluginArgs {
     reason = "taken, and not looked at"
 )]
 struct WithoutEffect {
-    /// Without effect: what components print goes to the log on stderr
-    #[arg(short = 'L', long, value_name = "DIR")]
-    log_dir: Option<OsString>,
-
-    /// Without effect: there are no log files
-    #[arg(long)]
-    truncate_logs: bool,
-
-    /// Without effect: the output of all components is logged
-    #[arg(long, value_name = "ID")]
-    follow: Vec<String>,
-
     /// Without effect: what is taken from the cache of machine code is checked
     #[arg(long)]
     disable_cache: bool,
@@ -299,9 +304,17 @@ const QUEUE_LISTEN: &str = "queue-listen";
 const NO_LOCAL_QUEUE: &str = "no-local-queue";
 
 impl Launch {
-    /// Whether only warnings and errors are logged.
-    pub fn quiet(&self) -> bool {
-        self.args.quiet
+    /// What is to be seen. Log files are written where a folder is named: Spin's
+    /// default, a folder in `.spin/`, would grow without anybody having asked.
+    pub fn wanted_logs(&self, environment: &Environment) -> Wanted {
+        let given = self.args.log_dir.clone();
+        let log_dir = given.or_else(|| environment.get(LOG_DIR).map(OsString::from));
+        Wanted {
+            quiet: self.args.quiet,
+            follow: self.args.follow.clone(),
+            log_dir: log_dir.filter(|dir| !dir.is_empty()).map(PathBuf::from),
+            truncate: self.args.truncate_logs,
+        }
     }
 
     /// Runs the triggers until Spin stops them.

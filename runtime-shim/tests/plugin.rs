@@ -349,8 +349,12 @@ fn takes_every_flag_of_spin() {
     let spin = Spin::of_manifest(http.dir(), &manifest());
     let sqs = spin.start("sqs", &SPINS_FLAGS);
     let cron = spin.start("cron", &SPINS_FLAGS);
-    let id = sqs.send("ok with flags");
-    assert_eq!(stored(&http, &id), "ok with flags");
+    let id = sqs.send("print with flags");
+    assert_eq!(stored(&http, &id), "print with flags");
+    wait_for("the printed line in its file", || {
+        let printed = std::fs::read_to_string(http.dir().join("logs/worker_stdout.txt"));
+        (printed.ok()? == "with flags\n").then_some(())
+    });
     assert!(!stored(&http, "ticks").is_empty());
     assert!(http.dir().join("state/queue/queue.sqlite3").exists());
     for trigger in [sqs, cron] {
