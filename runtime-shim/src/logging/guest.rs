@@ -182,8 +182,8 @@ mod tests {
 
     #[test]
     fn only_followed_components_are_shown_and_the_host_always_is() {
-        struct Count<'a>(&'a Mutex<Vec<String>>);
-        impl<S: Subscriber> Layer<S> for Count<'static> {
+        struct Seen(&'static Mutex<Vec<String>>);
+        impl<S: Subscriber> Layer<S> for Seen {
             fn on_event(&self, event: &Event<'_>, _: Context<'_, S>) {
                 let mut seen = self.0.lock().expect("one thread");
                 seen.push(Printed::of(event).component);
@@ -191,7 +191,7 @@ mod tests {
         }
         static SEEN: Mutex<Vec<String>> = Mutex::new(Vec::new());
         let tick = ComponentId::new("tick").expect("an id");
-        let layer = Count(&SEEN).with_filter(Followed(vec![tick]));
+        let layer = Seen(&SEEN).with_filter(Followed(vec![tick]));
         let subscriber = tracing_subscriber::registry().with(layer);
         tracing::subscriber::with_default(subscriber, print_all);
         assert_eq!(*SEEN.lock().expect("one thread"), ["tick", "tick", ""]);

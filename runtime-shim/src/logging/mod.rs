@@ -51,7 +51,7 @@ pub fn start(environment: &Environment, wanted: Wanted) -> anyhow::Result<()> {
             anyhow::bail!("environment variable `{FORMAT}` is `{other}`: use `text` or `json`")
         }
     };
-    let lines = tracing_subscriber::fmt::layer()
+    let lines = tracing_subscriber::fmt::layer::<Registry>()
         .with_writer(std::io::stderr)
         .with_ansi(terminal);
     let lines = if json {
