@@ -3,6 +3,7 @@
 //! `capabilities/guest_log` gives such an event.
 
 use std::collections::BTreeMap;
+use std::collections::btree_map::Entry;
 use std::fmt::Debug;
 use std::fs::File;
 use std::io::{self, Write as _};
@@ -68,17 +69,14 @@ impl Files {
     fn write(&self, printed: &Printed) -> io::Result<()> {
         let name = format!("{}_{}.txt", printed.component, printed.stream);
         let mut open = self.open.lock().unwrap_or_else(PoisonError::into_inner);
-        if !open.contains_key(&name) {
-            let file = File::options()
-                .create(true)
-                .append(true)
-                .open(self.dir.join(&name))?;
-            open.insert(name.clone(), file);
-        }
-        match open.get_mut(&name) {
-            Some(file) => file.write_all(format!("{}\n", printed.line).as_bytes()),
-            None => Ok(()),
-        }
+        let file = match open.entry(name) {
+            Entry::Occupied(known) => known.into_mut(),
+            Entry::Vacant(unknown) => {
+                let path = self.dir.join(unknown.key());
+                unknown.insert(File::options().create(true).append(true).open(path)?)
+            }
+        };
+        file.write_all(format!("{}\n", printed.line).as_bytes())
     }
 }
 
