@@ -134,7 +134,7 @@ pub struct QueueArgs {
 }
 
 /// How long a request may take, unless configured.
-pub const DEFAULT_REQUEST_TIMEOUT: Duration = Duration::from_secs(60);
+pub const DEFAULT_REQUEST_TIMEOUT: Duration = Duration::from_mins(1);
 
 /// A duration that is shown in seconds.
 #[derive(Clone, Copy, Debug)]
