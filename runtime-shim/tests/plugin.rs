@@ -14,7 +14,10 @@ use std::process::{Command, Output};
 use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
-use support::{App, Process, get, gristmill, output, sqs_call, wait_for, wasm, with_probe, worker};
+use support::{
+    App, Process, get, gristmill, output, own_manifest, post, sqs_call, wait_for, wasm, with_probe,
+    worker,
+};
 
 /// Flags of Spin 3.6 and 4, with a value where they take one.
 const SPINS_FLAGS: [&[&str]; 17] = [
@@ -327,6 +330,49 @@ fn queues_and_schedules_run_beside_spins_http_on_the_same_state() {
         let (code, log) = trigger.end();
         assert_eq!(code, Some(0), "{log}");
         assert!(log.contains("all work is finished"), "{log}");
+    }
+}
+
+/// This repository's own application: what is posted to HTTP is handled by the
+/// queue's plugin and read back by HTTP; the schedules' plugin starts, too.
+#[test]
+fn our_own_application_runs_in_three_processes() {
+    let dir = tempfile::tempdir().unwrap();
+    let manifest = own_manifest();
+    let spin = Spin::of_manifest(dir.path(), &manifest);
+    let sqs = spin.start("sqs", &[]);
+    let cron = spin.start("cron", &[]);
+    let origin = sqs.queue();
+    let queue = format!("{origin}/000000000000/messages");
+    let state = dir.path().join(".spin").display().to_string();
+    let http = App::start_with(
+        &manifest,
+        &[
+            "--trigger",
+            "http",
+            "--no-local-queue",
+            "--state-dir",
+            &state,
+        ],
+        &[
+            ("SPIN_VARIABLE_SQS_ORIGIN", origin),
+            ("SPIN_VARIABLE_MESSAGES_QUEUE_URL", &queue),
+        ],
+    );
+    let (status, accepted) = post(&http.url("/process_message"), b"{\"by\": \"spin\"}");
+    assert_eq!(status, 202, "{accepted}");
+    let accepted: Value = serde_json::from_str(&accepted).unwrap();
+    let url = http.url(accepted["status_url"].as_str().unwrap());
+    let handled = wait_for("the message", || match get(&url) {
+        (200, body) => Some(body),
+        _ => None,
+    });
+    let handled: Value = serde_json::from_str(&handled).unwrap();
+    assert_eq!(handled["body"], json!({"by": "spin"}));
+    for trigger in [sqs, cron] {
+        trigger.signal("-TERM");
+        let (code, log) = trigger.end();
+        assert_eq!(code, Some(0), "{log}");
     }
 }
 
