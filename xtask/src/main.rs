@@ -97,7 +97,7 @@ enum Command {
     Plugin {
         /// Spin's plugins directory.
         ///
-        /// Without it: $SPIN_DATA_DIR/plugins, else where Spin of this user has it.
+        /// Without it: `$SPIN_DATA_DIR/plugins`, else where Spin of this user has it.
         #[arg(long, value_name = "DIR")]
         into: Option<PathBuf>,
     },

@@ -4,6 +4,7 @@
 
 use std::env;
 use std::ffi::OsString;
+use std::fmt::Write as _;
 use std::fs;
 use std::io::Read;
 use std::path::{Path, PathBuf};
@@ -140,7 +141,10 @@ fn file_url(path: &Path) -> String {
             b'a'..=b'z' | b'A'..=b'Z' | b'0'..=b'9' | b'/' | b'-' | b'.' | b'_' | b'~' => {
                 url.push(char::from(*byte));
             }
-            other => url.push_str(&format!("%{other:02X}")),
+            // Writing to a String cannot fail.
+            other => {
+                let _ = write!(url, "%{other:02X}");
+            }
         }
     }
     url
@@ -157,11 +161,11 @@ fn sha256(file: &Path) -> Result<String> {
         }
         digest.update(&buffer[..read]);
     }
-    Ok(digest
-        .finalize()
-        .iter()
-        .map(|byte| format!("{byte:02x}"))
-        .collect())
+    let digest = digest.finalize();
+    Ok(digest.iter().fold(String::new(), |mut text, byte| {
+        let _ = write!(text, "{byte:02x}");
+        text
+    }))
 }
 
 #[cfg(test)]
