@@ -8,12 +8,13 @@ use crate::cli::ProjectArgs;
 use crate::invoker::{Invoker, InvokerOptions};
 use crate::metrics::Metrics;
 use crate::printer;
-use crate::project::Project;
+use crate::project::{AppSource, Project};
 use crate::settings::Environment;
 
 /// Checks the application and prints its components, routes and queues.
 pub async fn run(args: ProjectArgs, environment: &Environment) -> anyhow::Result<()> {
-    let project = Project::load(args, environment).await?;
+    let source = AppSource::Manifest(args.from);
+    let project = Project::load(source, args.options, environment).await?;
     let app = project.app(None)?;
     let stores = project.open_stores(&app).await?;
     let lines = describe(&app);
@@ -28,7 +29,7 @@ pub async fn run(args: ProjectArgs, environment: &Environment) -> anyhow::Result
     let invoker = Arc::new(Invoker::load(app, &stores, options, &Metrics::new())?);
     for (component, exports) in invoker.exports() {
         printer::line(format_args!("component {}", component.id));
-        printer::line(format_args!("  wasm    {}", component.source.display()));
+        printer::line(format_args!("  wasm    {}", component.source));
         for export in exports {
             printer::line(format_args!("  exports {export}"));
         }

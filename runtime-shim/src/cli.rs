@@ -9,8 +9,9 @@ use clap::{Args, Parser, Subcommand};
 
 use crate::app::TriggerKind;
 use crate::drain::DEFAULT_GRACE;
-use crate::names::{ComponentId, VariableName};
+use crate::names::ComponentId;
 use crate::stores::{DEFAULT_MAX_VALUE, MAX_MAX_VALUE};
+use crate::variables::Given;
 
 /// Run event-driven WebAssembly services: HTTP routes and queue consumers, each
 /// request and each message in a sandbox of its own.
@@ -40,6 +41,14 @@ pub struct ProjectArgs {
     #[arg(short = 'f', long, value_name = "PATH", default_value = "spin.toml")]
     pub from: PathBuf,
 
+    #[command(flatten)]
+    #[allow(missing_docs, reason = "flattened")]
+    pub options: ProjectOptions,
+}
+
+/// With what an application is read, wherever it is described.
+#[derive(Debug, Args)]
+pub struct ProjectOptions {
     /// Backends of stores and further sources of variables, as in Spin
     /// [env: `RUNTIME_CONFIG_FILE`]
     #[arg(long, value_name = "FILE")]
@@ -49,9 +58,10 @@ pub struct ProjectArgs {
     #[arg(long, value_name = "DIR")]
     pub state_dir: Option<PathBuf>,
 
-    /// The value of a variable (also: environment `SPIN_VARIABLE_<NAME>`, `.env`)
-    #[arg(long = "variable", value_name = "NAME=VALUE", value_parser = parse_variable)]
-    pub variables: Vec<(VariableName, String)>,
+    /// The value of a variable, or a file that holds it, or a file of many (also:
+    /// environment `SPIN_VARIABLE_<NAME>`, `.env`)
+    #[arg(long = "variable", value_name = Given::FORMS)]
+    pub variables: Vec<Given>,
 
     /// Run these triggers only
     #[arg(long = "trigger", value_name = "TYPE")]
@@ -95,8 +105,8 @@ pub struct UpArgs {
     pub no_local_queue: bool,
 
     /// How long a request may take
-    #[arg(long, value_name = "SECONDS", default_value = "60", value_parser = parse_secs)]
-    pub request_timeout: Duration,
+    #[arg(long, value_name = "SECONDS", default_value_t = Secs(DEFAULT_REQUEST_TIMEOUT), value_parser = parse_secs_display)]
+    pub request_timeout: Secs,
 
     /// How long work under way may go on after SIGTERM
     #[arg(long, value_name = "SECONDS", default_value_t = Secs(DEFAULT_GRACE), value_parser = parse_secs_display)]
@@ -123,6 +133,9 @@ pub struct QueueArgs {
     pub create: Vec<String>,
 }
 
+/// How long a request may take, unless configured.
+pub const DEFAULT_REQUEST_TIMEOUT: Duration = Duration::from_mins(1);
+
 /// A duration that is shown in seconds.
 #[derive(Clone, Copy, Debug)]
 pub struct Secs(pub Duration);
@@ -133,13 +146,7 @@ impl std::fmt::Display for Secs {
     }
 }
 
-fn parse_variable(text: &str) -> Result<(VariableName, String), String> {
-    let (name, value) = text.split_once('=').ok_or("expected NAME=VALUE")?;
-    let name = VariableName::new(name).map_err(|error| error.to_string())?;
-    Ok((name, value.to_owned()))
-}
-
-fn parse_component(text: &str) -> Result<ComponentId, String> {
+pub(crate) fn parse_component(text: &str) -> Result<ComponentId, String> {
     ComponentId::new(text).map_err(|error| error.to_string())
 }
 
@@ -159,7 +166,7 @@ pub fn parse_memory(text: &str) -> Result<usize, String> {
     }
 }
 
-fn parse_max_value(text: &str) -> Result<usize, String> {
+pub(crate) fn parse_max_value(text: &str) -> Result<usize, String> {
     match text.parse() {
         Ok(bytes @ 1..=MAX_MAX_VALUE) => Ok(bytes),
         _ => Err(format!("`{text}`: allowed are 1 to {MAX_MAX_VALUE} bytes")),
@@ -173,7 +180,7 @@ fn parse_secs(text: &str) -> Result<Duration, String> {
     }
 }
 
-fn parse_secs_display(text: &str) -> Result<Secs, String> {
+pub(crate) fn parse_secs_display(text: &str) -> Result<Secs, String> {
     parse_secs(text).map(Secs)
 }
 

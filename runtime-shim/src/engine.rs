@@ -108,14 +108,19 @@ impl Engine {
             path: path.to_owned(),
             source,
         })?;
+        self.compile(&wasm, path)
+    }
+
+    /// The same for a component in memory; `path` is for messages.
+    pub fn compile(&self, wasm: &[u8], path: &Path) -> Result<Component, EngineError> {
         let cached = self
             .cache_dir
             .as_deref()
-            .map(|dir| dir.join(format!("{}.cwasm", hex(&Sha256::digest(&wasm)))));
+            .map(|dir| dir.join(format!("{}.cwasm", hex(&Sha256::digest(wasm)))));
         if let Some(component) = cached.as_deref().and_then(|file| self.read_cached(file)) {
             return Ok(component);
         }
-        let component = Component::from_binary(&self.wasm, &wasm).map_err(|error| {
+        let component = Component::from_binary(&self.wasm, wasm).map_err(|error| {
             // Bytes 4 to 7 are version and layer: 1, 0 is a core module.
             if wasm.starts_with(b"\0asm\x01\0\0\0") {
                 EngineError::CoreModule {

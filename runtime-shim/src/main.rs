@@ -1,9 +1,15 @@
-//! The `gristmill` command. Exit codes: 0 done, 1 failed, 2 wrong usage.
+//! The `gristmill` command, and under other names the plugins of Spin's triggers.
+//! Exit codes: 0 done, 1 failed, 2 wrong usage.
 
+use std::future::Future;
 use std::process::ExitCode;
 
+use anyhow::Context;
 use clap::Parser;
 use gristmill::cli::{Cli, Command};
+use gristmill::drain::StopSignals;
+use gristmill::logging::Wanted;
+use gristmill::plugin::{Plugin, Request};
 use gristmill::settings::Environment;
 use gristmill::{check, logging, printer, queue, up};
 
@@ -11,25 +17,12 @@ use gristmill::{check, logging, printer, queue, up};
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 fn main() -> ExitCode {
-    let cli = Cli::parse();
+    let program = std::env::args_os().next().unwrap_or_default();
     let environment = Environment::capture();
-    let quiet = matches!(&cli.command, Command::Up(args) if args.quiet);
-    let outcome = logging::start(&environment, quiet).and_then(|()| {
-        let runtime = tokio::runtime::Builder::new_multi_thread()
-            .enable_all()
-            // Guests that compute yield once a tick; this often the workers also
-            // look at sockets and timers, however many guests compute.
-            .event_interval(16)
-            .build()?;
-        let outcome = match cli.command {
-            Command::Up(args) => runtime.block_on(up::run(*args, &environment)),
-            Command::Check(args) => runtime.block_on(check::run(args, &environment)),
-            Command::Queue(args) => runtime.block_on(queue::serve_alone(args)),
-        };
-        // Work that was cut off is not waited for.
-        runtime.shutdown_background();
-        outcome
-    });
+    let outcome = match Plugin::of_program(&program) {
+        Some(plugin) => as_plugin(plugin, &environment),
+        None => as_command(&environment),
+    };
     match outcome {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
@@ -37,4 +30,52 @@ fn main() -> ExitCode {
             ExitCode::FAILURE
         }
     }
+}
+
+fn as_command(environment: &Environment) -> anyhow::Result<()> {
+    let cli = Cli::parse();
+    let wanted = Wanted {
+        quiet: matches!(&cli.command, Command::Up(args) if args.quiet),
+        ..Wanted::default()
+    };
+    logging::start(environment, wanted)?;
+    match cli.command {
+        Command::Up(args) => block_on(async {
+            let signals = StopSignals::listen().context("cannot listen for signals")?;
+            up::run((*args).into(), signals, environment).await
+        }),
+        Command::Check(args) => block_on(check::run(args, environment)),
+        Command::Queue(args) => block_on(queue::serve_alone(args)),
+    }
+}
+
+fn as_plugin(plugin: Plugin, environment: &Environment) -> anyhow::Result<()> {
+    match plugin.parse(std::env::args_os())? {
+        Request::Help(text) => {
+            printer::line(text.trim_end());
+            Ok(())
+        }
+        // Spin parses all of stderr: nothing is logged before or after.
+        Request::LaunchMetadata(json) => {
+            printer::metadata(&json);
+            Ok(())
+        }
+        Request::Run(launch) => {
+            logging::start(environment, launch.wanted_logs(environment))?;
+            block_on(launch.run(environment))
+        }
+    }
+}
+
+fn block_on(work: impl Future<Output = anyhow::Result<()>>) -> anyhow::Result<()> {
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .enable_all()
+        // Guests that compute yield once a tick; this often the workers also
+        // look at sockets and timers, however many guests compute.
+        .event_interval(16)
+        .build()?;
+    let outcome = runtime.block_on(work);
+    // Work that was cut off is not waited for.
+    runtime.shutdown_background();
+    outcome
 }

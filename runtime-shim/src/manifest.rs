@@ -1,15 +1,17 @@
 //! The text of `spin.toml`, manifest version 2, as types. It knows the grammar
-//! and what this version of the host supports; it resolves nothing.
+//! and what this version of the host supports; it resolves nothing. `locked`
+//! fills the same types from what Spin made of a manifest.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use serde::Deserialize;
 
 use crate::names::{ComponentId, DatabaseLabel, StoreLabel, VariableName};
 
 /// A parsed manifest.
-#[derive(Debug, Deserialize)]
+#[derive(Debug, Default, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Manifest {
     /// Always 2.
@@ -29,7 +31,7 @@ pub struct Manifest {
 }
 
 /// `[application]`.
-#[derive(Debug, Deserialize)]
+#[derive(Debug, Default, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Application {
     /// The application's name.
@@ -66,6 +68,18 @@ pub struct Variable {
     pub secret: bool,
 }
 
+impl Variable {
+    /// A variable; without a default it is required.
+    pub fn new(default: Option<String>, secret: bool) -> Self {
+        Self {
+            _description: None,
+            required: default.is_none(),
+            default,
+            secret,
+        }
+    }
+}
+
 /// `[component.<id>.tool]`: a table for each tool.
 #[derive(Debug, Default, Deserialize)]
 pub struct ComponentTools {
@@ -87,7 +101,7 @@ pub struct ComponentNeeds {
 }
 
 /// `[component.<id>]`.
-#[derive(Debug, Deserialize)]
+#[derive(Debug, Default, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Component {
     /// Where the wasm is.
@@ -100,8 +114,9 @@ pub struct Component {
     /// Its environment variables.
     #[serde(default)]
     pub environment: BTreeMap<String, String>,
+    /// Files that it sees. Not supported.
     #[serde(default)]
-    files: Vec<toml::Value>,
+    pub files: Vec<toml::Value>,
     #[serde(default, rename = "exclude_files")]
     _exclude_files: Vec<String>,
     /// Hosts it may reach.
@@ -113,8 +128,9 @@ pub struct Component {
     /// SQLite labels it may open.
     #[serde(default)]
     pub sqlite_databases: Vec<DatabaseLabel>,
+    /// Language models that it may call. Not supported.
     #[serde(default)]
-    ai_models: Vec<String>,
+    pub ai_models: Vec<String>,
     #[serde(default, rename = "targets")]
     _targets: Option<Vec<toml::Value>>,
     #[serde(default, rename = "build")]
@@ -124,8 +140,9 @@ pub struct Component {
     pub tool: ComponentTools,
     #[serde(default, rename = "dependencies_inherit_configuration")]
     _dependencies_inherit_configuration: Option<bool>,
+    /// Components that answer its imports. Not supported.
     #[serde(default)]
-    dependencies: BTreeMap<String, toml::Value>,
+    pub dependencies: BTreeMap<String, toml::Value>,
     #[serde(default, rename = "profile")]
     _profile: BTreeMap<String, toml::Table>,
 }
@@ -136,8 +153,17 @@ pub struct Component {
 pub enum Source {
     /// A file, relative to the manifest.
     File(PathBuf),
-    /// A URL or a registry package.
+    /// A URL, a registry package, or a digest alone.
     Remote(toml::Table),
+    /// The wasm itself. Only a locked application can say so.
+    #[serde(skip)]
+    Inline(Arc<[u8]>),
+}
+
+impl Default for Source {
+    fn default() -> Self {
+        Self::File(PathBuf::new())
+    }
 }
 
 /// `[[trigger.http]]`.
@@ -229,7 +255,7 @@ pub struct CronTrigger {
     pub cron_expression: String,
 }
 
-#[derive(Debug)]
+#[derive(Debug, Default)]
 struct ManifestVersion;
 
 impl<'de> Deserialize<'de> for ManifestVersion {
@@ -399,18 +425,22 @@ impl Manifest {
         id: &ComponentId,
         component: &Component,
     ) -> Result<(), ManifestError> {
+        let elsewhere = match &component.source {
+            Source::File(_) | Source::Inline(_) => None,
+            Source::Remote(table) if table.keys().eq(["digest"]) => {
+                Some("a `source` known by its digest alone")
+            }
+            Source::Remote(_) => Some("a `source` that is not a file"),
+        };
         let unsupported = [
-            (!component.files.is_empty(), "`files`"),
-            (!component.dependencies.is_empty(), "`dependencies`"),
-            (!component.ai_models.is_empty(), "`ai_models`"),
-            (
-                matches!(component.source, Source::Remote(_)),
-                "a `source` that is not a file",
-            ),
+            (!component.files.is_empty()).then_some("`files`"),
+            (!component.dependencies.is_empty()).then_some("`dependencies`"),
+            (!component.ai_models.is_empty()).then_some("`ai_models`"),
+            elsewhere,
         ];
-        match unsupported.into_iter().find(|(used, _)| *used) {
+        match unsupported.into_iter().flatten().next() {
             None => Ok(()),
-            Some((_, what)) => Err(ManifestError::Unsupported {
+            Some(what) => Err(ManifestError::Unsupported {
                 place: format!("component `{id}`"),
                 what: what.to_owned(),
             }),

@@ -93,6 +93,20 @@ name_type!(
     is_label
 );
 
+impl StoreLabel {
+    /// `default`: on Spin there is always something behind it.
+    pub fn spins_default() -> Self {
+        Self("default".into())
+    }
+}
+
+impl DatabaseLabel {
+    /// `default`: on Spin there is always something behind it.
+    pub fn spins_default() -> Self {
+        Self("default".into())
+    }
+}
+
 /// What may stand in the name of a file, and hides nothing.
 fn is_label(s: &str) -> bool {
     s.chars()

@@ -17,6 +17,11 @@ pub fn line(text: impl Display) {
     let _ = writeln!(out, "{text}").and_then(|()| out.flush());
 }
 
+/// What a program reads from stderr.
+pub fn metadata(text: &str) {
+    eprintln!("{text}");
+}
+
 /// An error with its causes on stderr.
 pub fn error(error: &anyhow::Error) {
     eprintln!("error: {error}");

@@ -2,23 +2,25 @@
 //! configuration, the variables and the state folder.
 
 use std::borrow::Borrow;
-use std::collections::BTreeMap;
 use std::collections::btree_map::Entry;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 
-use crate::app::{App, AppError, Selection, queue_urls};
+use crate::app::{App, AppError, Selection, TriggerKind, queue_urls};
 use crate::aws::AwsSettings;
 use crate::backends::Backends;
-use crate::cli::{self, ProjectArgs};
+use crate::cli::{self, ProjectOptions};
 use crate::databases::{self, Databases, OpenDatabasesError};
 use crate::embedded_origin::{self, EMBEDDED_ORIGIN};
 use crate::engine::DEFAULT_MEMORY;
+use crate::locked::{self, LockedError};
 use crate::manifest::{Manifest, ManifestError};
 use crate::names::{DatabaseLabel, StoreLabel};
 use crate::runtime_config::{RuntimeConfig, RuntimeConfigError};
+use crate::seeds::{SeedError, Seeds, Statements};
 use crate::settings::{DotenvError, Environment};
 use crate::stores::{Limits, OpenStoresError, StoreConfig, Stores, embedded_path};
-use crate::variables::{Provider, VariableError, Variables};
+use crate::variables::{Given, GivenError, Provider, VariableError, Variables};
 
 /// Why there is no application to run.
 #[derive(Debug, thiserror::Error)]
@@ -26,6 +28,12 @@ pub enum ProjectError {
     /// The manifest.
     #[error(transparent)]
     Manifest(#[from] ManifestError),
+    /// The locked application.
+    #[error(transparent)]
+    Locked(#[from] LockedError),
+    /// A file of variables.
+    #[error(transparent)]
+    Given(#[from] GivenError),
     /// The runtime configuration.
     #[error(transparent)]
     RuntimeConfig(#[from] RuntimeConfigError),
@@ -44,6 +52,9 @@ pub enum ProjectError {
     /// A SQLite database.
     #[error(transparent)]
     Databases(#[from] OpenDatabasesError),
+    /// Something to put into them first.
+    #[error(transparent)]
+    Seeds(#[from] SeedError),
     /// A setting in the environment.
     #[error("environment variable `{name}`: {reason}")]
     Setting {
@@ -52,6 +63,67 @@ pub enum ProjectError {
         /// What is wrong.
         reason: String,
     },
+}
+
+/// Where an application is described.
+pub enum AppSource {
+    /// In a `spin.toml`, or in the folder of one.
+    Manifest(PathBuf),
+    /// In what Spin made of one, for the triggers of one type.
+    Locked {
+        /// The file.
+        file: PathBuf,
+        /// The type.
+        kind: TriggerKind,
+        /// Where state is, unless options or the runtime configuration say otherwise.
+        state_dir: PathBuf,
+    },
+}
+
+/// What the place of a description decides.
+struct Described {
+    manifest: Manifest,
+    base_dir: PathBuf,
+    dotenv: PathBuf,
+    state_dir: PathBuf,
+    /// Spin overlooks values for variables that the application does not declare.
+    overlooks_undeclared: bool,
+}
+
+impl AppSource {
+    fn read(self) -> Result<Described, ProjectError> {
+        match self {
+            Self::Manifest(path) => {
+                let path = if path.is_dir() {
+                    path.join("spin.toml")
+                } else {
+                    path
+                };
+                let base_dir = path.parent().filter(|dir| !dir.as_os_str().is_empty());
+                let base_dir = base_dir.unwrap_or(Path::new(".")).to_owned();
+                Ok(Described {
+                    manifest: Manifest::load(&path)?,
+                    dotenv: base_dir.join(".env"),
+                    state_dir: base_dir.join(".spin"),
+                    base_dir,
+                    overlooks_undeclared: false,
+                })
+            }
+            Self::Locked {
+                file,
+                kind,
+                state_dir,
+            } => Ok(Described {
+                manifest: locked::load(&file, kind)?,
+                // Its sources are absolute. The `.env` is that of Spin: both
+                // processes must see the same values.
+                base_dir: PathBuf::new(),
+                dotenv: PathBuf::from(".env"),
+                state_dir,
+                overlooks_undeclared: true,
+            }),
+        }
+    }
 }
 
 /// A manifest with everything that belongs to it.
@@ -74,17 +146,15 @@ pub struct Project {
 
 impl Project {
     /// Reads all the files and resolves the variables.
-    pub async fn load(args: ProjectArgs, environment: &Environment) -> Result<Self, ProjectError> {
-        let path = if args.from.is_dir() {
-            args.from.join("spin.toml")
-        } else {
-            args.from
-        };
-        let manifest = Manifest::load(&path)?;
-        let base_dir = path.parent().filter(|dir| !dir.as_os_str().is_empty());
-        let base_dir = base_dir.unwrap_or(Path::new(".")).to_owned();
+    pub async fn load(
+        source: AppSource,
+        options: ProjectOptions,
+        environment: &Environment,
+    ) -> Result<Self, ProjectError> {
+        let described = source.read()?;
+        let manifest = described.manifest;
 
-        let runtime_config_file = args
+        let runtime_config_file = options
             .runtime_config_file
             .or_else(|| environment.get("RUNTIME_CONFIG_FILE").map(PathBuf::from));
         let runtime_config = runtime_config_file
@@ -99,12 +169,15 @@ impl Project {
         };
         providers.push(Provider::Environment {
             prefix: "SPIN_VARIABLE".to_owned(),
-            environment: environment.clone().with_dotenv(&base_dir.join(".env"))?,
+            environment: environment.clone().with_dotenv(&described.dotenv)?,
         });
-        let given: BTreeMap<_, _> = args.variables.into_iter().collect();
+        let mut given = Given::read(&options.variables)?;
+        if described.overlooks_undeclared {
+            given.retain(|name, _| manifest.variables.contains_key(name));
+        }
         let variables = Variables::resolve(&manifest.variables, given, &providers).await?;
 
-        let max_memory = match (args.max_instance_memory, environment.get(MEMORY_SETTING)) {
+        let max_memory = match (options.max_instance_memory, environment.get(MEMORY_SETTING)) {
             (Some(bytes), _) => bytes,
             (None, Some(text)) => {
                 cli::parse_memory(text).map_err(|reason| ProjectError::Setting {
@@ -116,24 +189,25 @@ impl Project {
                 .and_then(|config| config.max_instance_memory)
                 .unwrap_or(DEFAULT_MEMORY),
         };
-        let state_dir = args
+        let state_dir = options
             .state_dir
             .or_else(|| configured.and_then(|config| config.state_dir.clone()))
-            .unwrap_or_else(|| base_dir.join(".spin"));
+            .filter(|dir| !dir.as_os_str().is_empty())
+            .unwrap_or(described.state_dir);
         create_private(&state_dir);
         let selection = Selection {
-            triggers: args.triggers,
-            components: args.components,
+            triggers: options.triggers,
+            components: options.components,
         };
         Ok(Self {
             manifest,
-            base_dir,
+            base_dir: described.base_dir,
             state_dir,
             max_memory,
             backends: Backends::default(),
             aws: AwsSettings::from_environment(environment),
             store_limits: Limits {
-                max_value: args.max_value_bytes,
+                max_value: options.max_value_bytes,
             },
             runtime_config,
             variables,
@@ -214,6 +288,70 @@ impl Project {
             }
         }
         Ok(Databases::open(files)?)
+    }
+
+    /// Puts `seeds` where they belong. What is opened for it is closed again:
+    /// afterwards a component has what it is granted, and no more.
+    pub async fn plant(&self, seeds: &Seeds) -> Result<(), ProjectError> {
+        if !seeds.pairs.is_empty() {
+            self.plant_pairs(seeds).await?;
+        }
+        for statements in &seeds.statements {
+            let (sql, label) = match statements {
+                Statements::Text(sql) => (sql.clone(), DatabaseLabel::spins_default()),
+                Statements::File(path, label) => {
+                    let sql = std::fs::read_to_string(path).map_err(|source| SeedError::Read {
+                        path: path.clone(),
+                        source,
+                    });
+                    (sql?, label.clone())
+                }
+            };
+            let mut defined = match &self.runtime_config {
+                Some(config) => Some(config.sqlite_files()?),
+                None => None,
+            };
+            let embedded = || databases::embedded_path(&self.state_dir, &label);
+            let path = behind(&label, &mut defined, embedded);
+            let path = path.ok_or_else(|| SeedError::Database(label.clone()))?;
+            let opened = Databases::open(BTreeMap::from([(label.clone(), path)]))?;
+            if let Some(database) = opened.get(label.as_str()) {
+                let run = database.run(&sql);
+                run.map_err(|source| SeedError::Sql { label, source })?;
+            }
+        }
+        Ok(())
+    }
+
+    async fn plant_pairs(&self, seeds: &Seeds) -> Result<(), ProjectError> {
+        let label = StoreLabel::spins_default();
+        let mut defined = match &self.runtime_config {
+            Some(config) => Some(config.key_value_stores(&self.variables)?),
+            None => None,
+        };
+        let embedded = || StoreConfig::Sqlite(embedded_path(&self.state_dir, &label));
+        let config = behind(&label, &mut defined, embedded).into_iter();
+        let config = config.map(|config| (label.clone(), config)).collect();
+        // Watched apart: a component may have no business with that server.
+        let backends = Backends::default();
+        let stores = Stores::open(config, &self.aws, &backends, self.store_limits).await?;
+        backends.probe().await;
+        let mut planted = Ok(());
+        for store in stores.granted(&BTreeSet::from([label])).values() {
+            for pair in &seeds.pairs {
+                let set = store.set(pair.key.clone(), pair.value.clone().into_bytes());
+                if let Err(error) = set.await {
+                    planted = Err(SeedError::Pair {
+                        key: pair.key.clone(),
+                        reason: error.to_string(),
+                    });
+                    break;
+                }
+            }
+        }
+        stores.close().await;
+        backends.close().await;
+        Ok(planted?)
     }
 
     /// Where machine code is kept.

@@ -1,5 +1,6 @@
-//! `gristmill up`: the composition root. Everything is opened and bound before
-//! anything runs, so that nothing starts which would fail later.
+//! `gristmill up`, and a plugin of Spin's triggers: the composition root.
+//! Everything is opened and bound before anything runs, so that nothing starts
+//! which would fail later.
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -11,7 +12,7 @@ use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
 use crate::admin::{Admin, Readiness};
-use crate::cli::UpArgs;
+use crate::cli::{ProjectOptions, UpArgs};
 use crate::cron::CronJob;
 use crate::drain::StopSignals;
 use crate::embedded_origin::origin_of;
@@ -19,19 +20,61 @@ use crate::http::server;
 use crate::invoker::{Invoker, InvokerOptions};
 use crate::metrics::Metrics;
 use crate::printer;
-use crate::project::Project;
+use crate::project::{AppSource, Project};
 use crate::queue::{Consumer, EmbeddedQueue, QueueSource};
+use crate::seeds::Seeds;
 use crate::settings::Environment;
 
 /// What is left of the grace period for closing what others still use.
 const CLOSING: Duration = Duration::from_secs(3);
 
+/// What to run, and how.
+pub struct Run {
+    /// The application.
+    pub source: AppSource,
+    /// With what it is read.
+    pub options: ProjectOptions,
+    /// What is there before anything runs.
+    pub seeds: Seeds,
+    /// Where HTTP routes are served.
+    pub listen: SocketAddr,
+    /// Where the admin port is, if there is one.
+    pub admin_listen: Option<SocketAddr>,
+    /// The flag that says so.
+    pub admin_flag: &'static str,
+    /// Where the embedded queue is served, unless somebody else does that.
+    pub queue_listen: Option<SocketAddr>,
+    /// How long a request may take.
+    pub request_timeout: Duration,
+    /// How long work may go on after a signal.
+    pub grace: Duration,
+}
+
+impl From<UpArgs> for Run {
+    fn from(args: UpArgs) -> Self {
+        Self {
+            source: AppSource::Manifest(args.project.from),
+            options: args.project.options,
+            seeds: Seeds::default(),
+            listen: args.listen,
+            admin_listen: Some(args.admin_listen),
+            admin_flag: "--admin-listen",
+            queue_listen: (!args.no_local_queue).then_some(args.queue_listen),
+            request_timeout: args.request_timeout.0,
+            grace: args.grace_period.0,
+        }
+    }
+}
+
 /// Runs the application until a signal stops it.
-pub async fn run(args: UpArgs, environment: &Environment) -> anyhow::Result<()> {
-    let mut signals = StopSignals::listen().context("cannot listen for signals")?;
-    let grace = args.grace_period.0;
+pub async fn run(
+    what: Run,
+    mut signals: StopSignals,
+    environment: &Environment,
+) -> anyhow::Result<()> {
+    let grace = what.grace;
     let running = tokio::select! {
-        started = start(args, environment) => started?,
+        started = start(what, environment) => started?,
         signal = signals.next() => {
             tracing::info!("{signal}: stopped before anything was started");
             return Ok(());
@@ -63,16 +106,20 @@ struct Running {
     invoker: Arc<Invoker>,
 }
 
-async fn start(args: UpArgs, environment: &Environment) -> anyhow::Result<Running> {
-    let project = Project::load(args.project, environment).await?;
-    let serve_queue = !args.no_local_queue && project.wants_embedded_queue()?;
-    let (embedded, queue_server) = if serve_queue {
-        let dir = project.queue_dir();
-        let (queue, server) =
-            EmbeddedQueue::open(&dir, args.queue_listen, "--queue-listen").await?;
-        (Some(queue), Some(server))
-    } else {
-        (None, None)
+async fn start(what: Run, environment: &Environment) -> anyhow::Result<Running> {
+    let project = Project::load(what.source, what.options, environment).await?;
+    project.plant(&what.seeds).await?;
+    let queue_listen = match what.queue_listen {
+        Some(address) if project.wants_embedded_queue()? => Some(address),
+        _ => None,
+    };
+    let (embedded, queue_server) = match queue_listen {
+        Some(address) => {
+            let dir = project.queue_dir();
+            let (queue, server) = EmbeddedQueue::open(&dir, address, "--queue-listen").await?;
+            (Some(queue), Some(server))
+        }
+        None => (None, None),
     };
     let app = project.app(embedded.as_ref().map(EmbeddedQueue::origin))?;
     if let Some(embedded) = &embedded {
@@ -87,9 +134,12 @@ async fn start(args: UpArgs, environment: &Environment) -> anyhow::Result<Runnin
     let http_listener = if app.http_components.is_empty() {
         None
     } else {
-        Some(bind(args.listen, "--listen").await?)
+        Some(bind(what.listen, "--listen").await?)
     };
-    let admin_listener = bind(args.admin_listen, "--admin-listen").await?;
+    let admin_listener = match what.admin_listen {
+        Some(address) => Some(bind(address, what.admin_flag).await?),
+        None => None,
+    };
 
     let metrics = Arc::new(Metrics::new());
     let queues = app.queues.clone();
@@ -97,7 +147,7 @@ async fn start(args: UpArgs, environment: &Environment) -> anyhow::Result<Runnin
     let options = InvokerOptions {
         max_memory: project.max_memory,
         cache_dir: Some(project.cache_dir()),
-        http_deadline: args.request_timeout,
+        http_deadline: what.request_timeout,
         backends: project.backends.clone(),
         databases: project.open_databases(&app)?,
     };
@@ -135,10 +185,9 @@ async fn start(args: UpArgs, environment: &Environment) -> anyhow::Result<Runnin
     if let Some(embedded) = &embedded {
         printer::line(format_args!("Queue {}", embedded.origin()));
     }
-    printer::line(format_args!(
-        "Admin {}",
-        origin_of(admin_listener.local_addr()?)
-    ));
+    if let Some(listener) = &admin_listener {
+        printer::line(format_args!("Admin {}", origin_of(listener.local_addr()?)));
+    }
 
     let readiness = Readiness::starting(
         stores,
@@ -255,15 +304,17 @@ struct Support {
 impl Support {
     fn start(
         admin: Arc<Admin>,
-        listener: TcpListener,
+        listener: Option<TcpListener>,
         embedded: Option<EmbeddedQueue>,
         queue_server: Option<local_queue::Server>,
     ) -> Self {
         let stop = CancellationToken::new();
         let mut tasks = JoinSet::new();
-        let answering = Arc::clone(&admin);
-        let handler = move |request, _peer| Arc::clone(&answering).answer(request);
-        tasks.spawn(server::serve(listener, stop.clone(), handler));
+        if let Some(listener) = listener {
+            let answering = Arc::clone(&admin);
+            let handler = move |request, _peer| Arc::clone(&answering).answer(request);
+            tasks.spawn(server::serve(listener, stop.clone(), handler));
+        }
         if let Some(server) = queue_server {
             tasks.spawn(server.serve(stop.clone().cancelled_owned()));
         }

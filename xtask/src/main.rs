@@ -6,6 +6,7 @@ mod bench;
 mod build;
 mod lint;
 mod npm;
+mod plugin;
 mod portal;
 mod printer;
 mod process;
@@ -17,6 +18,7 @@ mod venv;
 mod wasm_target;
 mod workspace;
 
+use std::path::PathBuf;
 use std::process::ExitCode;
 
 use anyhow::Result;
@@ -88,6 +90,17 @@ enum Command {
         #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
         arguments: Vec<String>,
     },
+    /// Build the host, and install it as Spin's plugins trigger-sqs and trigger-cron.
+    ///
+    /// `spin up` then runs queues and schedules by Gristmill. The packages, as
+    /// `spin plugins install --file` takes them, are left in target/plugins.
+    Plugin {
+        /// Spin's plugins directory.
+        ///
+        /// Without it: `$SPIN_DATA_DIR/plugins`, else where Spin of this user has it.
+        #[arg(long, value_name = "DIR")]
+        into: Option<PathBuf>,
+    },
     /// Only prepare this machine: install the Rust target `wasm32-wasip2`.
     ///
     /// By rustup where it reaches its server, else from Debian's packages
@@ -132,6 +145,7 @@ fn run(arguments: Arguments) -> Result<()> {
         Command::Lint => lint::run(&workspace),
         Command::Screenshots => portal::screenshots(&workspace),
         Command::Bench { arguments } => bench::run(&workspace, &arguments),
+        Command::Plugin { into } => plugin::run(&workspace, into),
         Command::Setup { target_from } => wasm_target::ensure(&workspace, target_from),
     }
 }

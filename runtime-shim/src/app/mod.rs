@@ -5,7 +5,9 @@ mod queues;
 mod schedules;
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::fmt;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use crate::allowed_hosts::{AllowedHostError, AllowedHosts};
 use crate::embedded_origin;
@@ -38,6 +40,15 @@ impl TriggerKind {
             "sqs" => Some(Self::Sqs),
             "cron" => Some(Self::Cron),
             _ => None,
+        }
+    }
+
+    /// Its name in a manifest.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Http => "http",
+            Self::Sqs => "sqs",
+            Self::Cron => "cron",
         }
     }
 }
@@ -87,8 +98,8 @@ pub struct App {
 pub struct Component {
     /// Its id.
     pub id: ComponentId,
-    /// Its wasm file.
-    pub source: PathBuf,
+    /// Its wasm.
+    pub source: Wasm,
     /// Its variables, rendered.
     pub variables: BTreeMap<VariableName, String>,
     /// Its environment.
@@ -101,6 +112,24 @@ pub struct Component {
     pub max_value_bytes: BTreeMap<StoreLabel, usize>,
     /// The labels of the SQLite databases it may open.
     pub databases: BTreeSet<DatabaseLabel>,
+}
+
+/// Where the wasm of a component is.
+#[derive(Clone, Debug)]
+pub enum Wasm {
+    /// A file.
+    File(PathBuf),
+    /// Here.
+    Inline(Arc<[u8]>),
+}
+
+impl fmt::Display for Wasm {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::File(path) => path.display().fmt(f),
+            Self::Inline(wasm) => write!(f, "(inline, {} bytes)", wasm.len()),
+        }
+    }
 }
 
 /// Why the application cannot run.
@@ -456,8 +485,10 @@ fn resolve_component(
         });
     }
     let source = match &component.source {
-        Source::File(path) => base_dir.join(path),
-        Source::Remote(_) => PathBuf::new(),
+        Source::File(path) => Wasm::File(base_dir.join(path)),
+        Source::Inline(wasm) => Wasm::Inline(Arc::clone(wasm)),
+        // `require_supported` was asked before.
+        Source::Remote(_) => Wasm::File(PathBuf::new()),
     };
     Ok(Component {
         id: id.clone(),

@@ -44,6 +44,11 @@ impl Database {
         })
     }
 
+    /// Runs statements of the operator's, who may do anything.
+    pub fn run(&self, sql: &str) -> Result<(), rusqlite::Error> {
+        connect(&self.path)?.execute_batch(sql)
+    }
+
     /// Waits, within bounds, for the right to have one more connection.
     pub(super) async fn slot(&self) -> Result<OwnedSemaphorePermit, DatabaseError> {
         let slot = Arc::clone(&self.slots).acquire_owned();

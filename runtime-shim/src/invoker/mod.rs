@@ -5,7 +5,7 @@ mod http;
 mod meter;
 
 use std::collections::BTreeMap;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -15,7 +15,7 @@ use wasmtime::component::{InstancePre, Linker};
 use wasmtime::{PoolConcurrencyLimitError, Store, Trap};
 use wasmtime_wasi_http::p2::bindings::ProxyPre;
 
-use crate::app::{App, Component};
+use crate::app::{App, Component, Wasm};
 use crate::backends::{Backends, Dependencies};
 use crate::capabilities::{self, Clients, Grants, MemoryBudget, Sandbox};
 use crate::databases::Databases;
@@ -441,12 +441,14 @@ impl Loaded {
         shared: &Shared<'_>,
         metrics: &Metrics,
     ) -> Result<Self, LoadError> {
-        let component = engine
-            .load(&spec.source)
-            .map_err(|source| LoadError::Engine {
-                component: spec.id.clone(),
-                source,
-            })?;
+        let compiled = match &spec.source {
+            Wasm::File(path) => engine.load(path),
+            Wasm::Inline(wasm) => engine.compile(wasm, Path::new("(inline)")),
+        };
+        let component = compiled.map_err(|source| LoadError::Engine {
+            component: spec.id.clone(),
+            source,
+        })?;
         let pre = linker
             .instantiate_pre(&component)
             .map_err(|error| LoadError::Import {

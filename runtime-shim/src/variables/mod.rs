@@ -1,6 +1,7 @@
 //! Application variables: where their values come from, in which order, and
 //! what a component sees of them. Values are never printed.
 
+mod given;
 mod provider;
 mod vault;
 
@@ -12,6 +13,7 @@ use crate::manifest::Variable;
 use crate::names::VariableName;
 use crate::template::{Template, TemplateError};
 
+pub use given::{Format, Given, GivenError};
 pub use provider::Provider;
 pub use vault::{Vault, VaultConfig, VaultError};
 

@@ -126,12 +126,13 @@ pub struct App {
     process: Option<Process>,
 }
 
-struct Process {
-    child: Child,
-    http: Option<String>,
-    queue: Option<String>,
-    admin: String,
-    log: Arc<Mutex<String>>,
+/// A process that printed `Ready`, and what it printed before.
+pub struct Process {
+    pub child: Child,
+    pub http: Option<String>,
+    pub queue: Option<String>,
+    pub admin: Option<String>,
+    pub log: Arc<Mutex<String>>,
 }
 
 impl App {
@@ -225,7 +226,8 @@ impl App {
 
     /// A URL under the admin address.
     pub fn admin(&self, path: &str) -> String {
-        format!("{}{path}", self.process().admin)
+        let admin = self.process().admin.as_deref();
+        format!("{}{path}", admin.expect("an admin port"))
     }
 
     /// The process id.
@@ -248,14 +250,7 @@ impl App {
 
     /// Sends a signal.
     pub fn signal(&self, signal: &str) {
-        let pid = self.pid().to_string();
-        assert!(
-            Command::new("kill")
-                .args([signal, &pid])
-                .status()
-                .unwrap()
-                .success()
-        );
+        self.process().signal(signal);
     }
 
     /// Waits for the process to end; returns its status and its log.
@@ -326,20 +321,36 @@ impl App {
 
 impl Drop for App {
     fn drop(&mut self) {
-        if std::thread::panicking()
-            && let Some(process) = &self.process
-        {
-            eprintln!(
-                "--- log of the application\n{}",
-                process.log.lock().unwrap()
-            );
-        }
+        // Before the folder goes.
         self.kill();
     }
 }
 
+impl Drop for Process {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            eprintln!("--- log of the process\n{}", self.log.lock().unwrap());
+        }
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
 impl Process {
-    fn start(mut command: Command) -> Self {
+    /// Sends a signal.
+    pub fn signal(&self, signal: &str) {
+        let pid = self.child.id().to_string();
+        assert!(
+            Command::new("kill")
+                .args([signal, &pid])
+                .status()
+                .unwrap()
+                .success()
+        );
+    }
+
+    /// Starts it and waits for `Ready`.
+    pub fn start(mut command: Command) -> Self {
         let mut child = command
             .stdout(Stdio::piped())
             .stderr(Stdio::piped())
@@ -380,7 +391,7 @@ impl Process {
             child,
             http,
             queue,
-            admin: admin.expect("an admin address"),
+            admin,
             log,
         }
     }

@@ -1,0 +1,594 @@
+//! The locked application: what `spin up` makes of a `spin.toml` and hands to
+//! the plugins of its triggers. Becomes a [`Manifest`] with the triggers of one
+//! type; from there on everything is as with a manifest. Resolves nothing.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+
+use base64::Engine as _;
+use base64::prelude::BASE64_STANDARD;
+use serde::Deserialize;
+use serde_json::Value;
+use url::Url;
+
+use crate::app::TriggerKind;
+use crate::manifest::{Component, Manifest, Source, Variable};
+use crate::names::{ComponentId, DatabaseLabel, StoreLabel, VariableName};
+
+/// The versions of the format. 1 says that some fields must be understood.
+const VERSIONS: [u64; 2] = [0, 1];
+/// The fields that a locked application may say must be understood.
+const UNDERSTOOD: [&str; 2] = ["host_requirements", "component_host_requirements"];
+/// What this host can be required to do.
+const CAN_DO: [&str; 1] = ["local_service_chaining"];
+
+/// Why a locked application cannot be used.
+#[derive(Debug, thiserror::Error)]
+pub enum LockedError {
+    /// The file is not there or not readable.
+    #[error("cannot read the locked application `{}`: {source}", path.display())]
+    Read {
+        /// The file.
+        path: PathBuf,
+        /// What the system said.
+        source: std::io::Error,
+    },
+    /// Not JSON, or not a locked application.
+    #[error("the locked application `{}` is malformed: {source}", path.display())]
+    Parse {
+        /// The file.
+        path: PathBuf,
+        /// Line, column and reason.
+        source: serde_json::Error,
+    },
+    /// A format from the future.
+    #[error(
+        "the locked application has version {0} of the format; this version of gristmill reads \
+         0 and 1"
+    )]
+    Version(u64),
+    /// A field that must not be ignored, and is unknown.
+    #[error(
+        "the locked application says that `{0}` must be understood, which this version of \
+         gristmill does not"
+    )]
+    MustUnderstand(String),
+    /// Something that the host must do, and this one does not.
+    #[error("{place} requires `{requirement}` of the host, which this version of gristmill lacks")]
+    HostRequirement {
+        /// Who requires it.
+        place: String,
+        /// What.
+        requirement: String,
+    },
+    /// The wasm of a component is nowhere.
+    #[error("component `{component}`: {reason}")]
+    Source {
+        /// The component.
+        component: ComponentId,
+        /// What is wrong.
+        reason: String,
+    },
+    /// A value that no manifest can hold.
+    #[error("{place} of the locked application: {reason}")]
+    Value {
+        /// Where it stands.
+        place: String,
+        /// What is wrong.
+        reason: String,
+    },
+}
+
+/// What has to be looked at before the rest.
+#[derive(Deserialize)]
+struct Envelope {
+    spin_lock_version: u64,
+    #[serde(default)]
+    must_understand: Vec<String>,
+}
+
+/// Unknown fields are ignored: later versions of Spin may add some, and name in
+/// `must_understand` those that matter.
+#[derive(Deserialize)]
+struct LockedApp {
+    #[serde(default)]
+    metadata: AppMetadata,
+    #[serde(default)]
+    host_requirements: BTreeMap<String, Value>,
+    #[serde(default)]
+    variables: BTreeMap<VariableName, LockedVariable>,
+    triggers: Vec<LockedTrigger>,
+    components: Vec<LockedComponent>,
+}
+
+#[derive(Default, Deserialize)]
+struct AppMetadata {
+    #[serde(default)]
+    name: String,
+    #[serde(default)]
+    version: String,
+    /// `[application.trigger.<type>]`.
+    #[serde(default)]
+    triggers: BTreeMap<String, Value>,
+}
+
+#[derive(Deserialize)]
+struct LockedVariable {
+    default: Option<String>,
+    #[serde(default)]
+    secret: bool,
+}
+
+#[derive(Deserialize)]
+struct LockedTrigger {
+    #[serde(default)]
+    id: String,
+    trigger_type: String,
+    trigger_config: Value,
+}
+
+#[derive(Deserialize)]
+struct LockedComponent {
+    id: ComponentId,
+    #[serde(default)]
+    metadata: ComponentMetadata,
+    source: ContentRef,
+    #[serde(default)]
+    env: BTreeMap<String, String>,
+    #[serde(default)]
+    files: Vec<Value>,
+    #[serde(default)]
+    config: BTreeMap<VariableName, String>,
+    #[serde(default)]
+    dependencies: BTreeMap<String, Value>,
+    #[serde(default)]
+    host_requirements: BTreeMap<String, Value>,
+}
+
+#[derive(Default, Deserialize)]
+struct ComponentMetadata {
+    #[serde(default)]
+    allowed_outbound_hosts: Vec<String>,
+    #[serde(default)]
+    key_value_stores: Vec<StoreLabel>,
+    #[serde(default)]
+    databases: Vec<DatabaseLabel>,
+    #[serde(default)]
+    ai_models: Vec<String>,
+}
+
+/// Where content is: at least one of the three.
+#[derive(Deserialize)]
+struct ContentRef {
+    source: Option<String>,
+    inline: Option<String>,
+    digest: Option<String>,
+}
+
+/// Reads the file at `path` for the triggers of type `kind`.
+pub fn load(path: &Path, kind: TriggerKind) -> Result<Manifest, LockedError> {
+    let json = std::fs::read(path).map_err(|source| LockedError::Read {
+        path: path.to_owned(),
+        source,
+    })?;
+    parse(&json, kind, path)
+}
+
+/// Parses `json` for the triggers of type `kind`; `path` is for messages. Other
+/// triggers and their options are left out, however they may look: they belong
+/// to other processes.
+pub fn parse(json: &[u8], kind: TriggerKind, path: &Path) -> Result<Manifest, LockedError> {
+    let malformed = |source| LockedError::Parse {
+        path: path.to_owned(),
+        source,
+    };
+    let envelope: Envelope = serde_json::from_slice(json).map_err(malformed)?;
+    if !VERSIONS.contains(&envelope.spin_lock_version) {
+        return Err(LockedError::Version(envelope.spin_lock_version));
+    }
+    let unknown = |field: &String| !UNDERSTOOD.contains(&field.as_str());
+    if let Some(field) = envelope.must_understand.into_iter().find(unknown) {
+        return Err(LockedError::MustUnderstand(field));
+    }
+    let app: LockedApp = serde_json::from_slice(json).map_err(malformed)?;
+    check_requirements("the application", &app.host_requirements)?;
+
+    let mut manifest = Manifest::default();
+    manifest.application.name = app.metadata.name;
+    manifest.application.version = app.metadata.version;
+    for (name, variable) in app.variables {
+        let variable = Variable::new(variable.default, variable.secret);
+        manifest.variables.insert(name, variable);
+    }
+    for component in app.components {
+        let (id, component) = component.into_manifest()?;
+        manifest.components.insert(id, component);
+    }
+    let triggers = app
+        .triggers
+        .into_iter()
+        .filter(|trigger| trigger.trigger_type == kind.as_str())
+        .map(|trigger| {
+            table(trigger.trigger_config, || {
+                format!("trigger `{}`", trigger.id)
+            })
+        })
+        .collect::<Result<Vec<_>, _>>()?;
+    manifest.triggers.insert(kind.as_str().to_owned(), triggers);
+
+    let mut metadata = app.metadata.triggers;
+    if let Some(options) = metadata.remove(kind.as_str()) {
+        let mut options = table(options, || format!("`metadata.triggers.{}`", kind.as_str()))?;
+        // `spin up --component-id` drops components and keeps this table.
+        options.retain(|key, _| {
+            let known = manifest.components.contains_key::<str>(key);
+            if !known {
+                tracing::warn!(
+                    "`{key}` in `[application.trigger.{}]` is ignored: this run has no such \
+                     component",
+                    kind.as_str()
+                );
+            }
+            known
+        });
+        let kind = kind.as_str().to_owned();
+        manifest.application.triggers.insert(kind, options);
+    }
+    Ok(manifest)
+}
+
+impl LockedComponent {
+    fn into_manifest(self) -> Result<(ComponentId, Component), LockedError> {
+        check_requirements(&format!("component `{}`", self.id), &self.host_requirements)?;
+        let place = |what: &str| format!("`{what}` of component `{}`", self.id);
+        let mut component = Component::default();
+        component.source = source(&self.id, self.source)?;
+        component.variables = self.config;
+        component.environment = self.env;
+        component.allowed_outbound_hosts = self.metadata.allowed_outbound_hosts;
+        component.key_value_stores = self.metadata.key_value_stores;
+        component.sqlite_databases = self.metadata.databases;
+        component.ai_models = self.metadata.ai_models;
+        for file in self.files {
+            let file = table(file, || place("files"))?;
+            component.files.push(toml::Value::Table(file));
+        }
+        for (name, dependency) in self.dependencies {
+            let dependency = table(dependency, || place("dependencies"))?;
+            let dependency = toml::Value::Table(dependency);
+            component.dependencies.insert(name, dependency);
+        }
+        Ok((self.id, component))
+    }
+}
+
+/// A requirement that is `optional` is none.
+fn check_requirements(
+    place: &str,
+    requirements: &BTreeMap<String, Value>,
+) -> Result<(), LockedError> {
+    let lacking = |(name, how): &(&String, &Value)| {
+        how.as_str() != Some("optional") && !CAN_DO.contains(&name.as_str())
+    };
+    match requirements.iter().find(lacking) {
+        None => Ok(()),
+        Some((requirement, _)) => Err(LockedError::HostRequirement {
+            place: place.to_owned(),
+            requirement: requirement.clone(),
+        }),
+    }
+}
+
+fn source(component: &ComponentId, content: ContentRef) -> Result<Source, LockedError> {
+    let fail = |reason: String| LockedError::Source {
+        component: component.clone(),
+        reason,
+    };
+    if let Some(text) = content.source {
+        let url = Url::parse(&text).map_err(|e| fail(format!("source `{text}`: {e}")))?;
+        if url.scheme() != "file" {
+            // Refused where the component is needed, as in a manifest.
+            return Ok(remote("url", text));
+        }
+        let path = url.to_file_path();
+        return path
+            .map(Source::File)
+            .map_err(|()| fail(format!("source `{text}` is not the URL of a file here")));
+    }
+    match (content.inline, content.digest) {
+        (Some(inline), _) => {
+            let wasm = BASE64_STANDARD.decode(inline);
+            let wasm = wasm.map_err(|e| fail(format!("its inline source is not base64: {e}")))?;
+            Ok(Source::Inline(wasm.into()))
+        }
+        (None, Some(digest)) => Ok(remote("digest", digest)),
+        (None, None) => Err(fail(
+            "it has no source: neither `source` nor `inline` nor `digest`".to_owned(),
+        )),
+    }
+}
+
+fn remote(key: &str, value: String) -> Source {
+    Source::Remote(toml::Table::from_iter([(
+        key.to_owned(),
+        toml::Value::String(value),
+    )]))
+}
+
+fn table(value: Value, place: impl Fn() -> String) -> Result<toml::Table, LockedError> {
+    let fail = |reason: String| LockedError::Value {
+        place: place(),
+        reason,
+    };
+    match to_toml(value).map_err(fail)? {
+        Some(toml::Value::Table(table)) => Ok(table),
+        _ => Err(fail("it is not an object".to_owned())),
+    }
+}
+
+/// Spin made its JSON of TOML, which knows no `null`: there, such a key is absent.
+fn to_toml(value: Value) -> Result<Option<toml::Value>, String> {
+    Ok(Some(match value {
+        Value::Null => return Ok(None),
+        Value::Bool(value) => toml::Value::Boolean(value),
+        Value::String(text) => toml::Value::String(text),
+        Value::Number(number) => match (number.as_i64(), number.as_f64()) {
+            (Some(integer), _) => toml::Value::Integer(integer),
+            (None, Some(float)) if !number.is_u64() => toml::Value::Float(float),
+            _ => return Err(format!("{number} is out of range")),
+        },
+        Value::Array(values) => {
+            let values = values
+                .into_iter()
+                .filter_map(|value| to_toml(value).transpose());
+            toml::Value::Array(values.collect::<Result<_, _>>()?)
+        }
+        Value::Object(fields) => {
+            let mut table = toml::Table::new();
+            for (key, value) in fields {
+                if let Some(value) = to_toml(value)? {
+                    table.insert(key, value);
+                }
+            }
+            toml::Value::Table(table)
+        }
+    }))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+
+    use serde_json::json;
+
+    use super::*;
+    use crate::app::{App, AppError, Selection, Wasm};
+    use crate::variables::Variables;
+
+    /// What Spin 3.6 writes for an application with HTTP, queue and cron
+    /// components, chained ones, variables and options of ours.
+    const GOLDEN: &str = include_str!("../tests/fixtures/spin-3.6.lock");
+
+    fn golden() -> Value {
+        serde_json::from_str(GOLDEN).expect("JSON")
+    }
+
+    fn parsed(app: &Value, kind: TriggerKind) -> Result<Manifest, LockedError> {
+        parse(app.to_string().as_bytes(), kind, Path::new("spin.lock"))
+    }
+
+    fn resolved(app: &Value, kind: TriggerKind) -> Result<App, String> {
+        let manifest = parsed(app, kind).map_err(|e| e.to_string())?;
+        let variables = Variables::resolve(&manifest.variables, BTreeMap::new(), &[]);
+        let variables = futures::executor::block_on(variables).map_err(|e| e.to_string())?;
+        let app: Result<App, AppError> = App::resolve(
+            &manifest,
+            Path::new(""),
+            &variables,
+            &Selection::default(),
+            "http://127.0.0.1:9324",
+        );
+        app.map_err(|e| e.to_string())
+    }
+
+    fn ids(app: &App) -> Vec<&str> {
+        app.components.keys().map(ComponentId::as_str).collect()
+    }
+
+    #[test]
+    fn a_queue_trigger_sees_its_components_and_those_that_they_call() {
+        let app = resolved(&golden(), TriggerKind::Sqs).unwrap_or_else(|e| panic!("{e}"));
+        assert_eq!(app.name, "golden");
+        assert_eq!(ids(&app), ["lookup", "worker"]);
+        assert!(app.http_components.is_empty() && app.schedules.is_empty());
+        let [queue] = &app.queues[..] else {
+            panic!("one queue")
+        };
+        assert_eq!(queue.queue_url.name(), "real-jobs");
+        assert_eq!(queue.max_messages, 5);
+        assert_eq!(queue.max_concurrency, 3);
+        assert_eq!(queue.system_attributes, ["SentTimestamp"]);
+
+        let worker = &app.components["worker"];
+        let Wasm::File(path) = &worker.source else {
+            panic!("a file")
+        };
+        assert_eq!(path, Path::new("/work/an app/worker.wasm"));
+        assert_eq!(worker.environment["MODE"], "fast");
+        let variables = worker.variables.iter();
+        let variables: Vec<_> = variables.map(|(k, v)| format!("{k}={v}")).collect();
+        assert_eq!(
+            variables,
+            ["queue=http://127.0.0.1:9324/000000000000/real-jobs"]
+        );
+        let stores: Vec<_> = worker.stores.iter().map(StoreLabel::as_str).collect();
+        assert_eq!(stores, ["default", "results"]);
+        let databases: Vec<_> = worker.databases.iter().map(DatabaseLabel::as_str).collect();
+        assert_eq!(databases, ["default"]);
+    }
+
+    #[test]
+    fn a_cron_trigger_sees_its_own() {
+        let app = resolved(&golden(), TriggerKind::Cron).unwrap_or_else(|e| panic!("{e}"));
+        assert_eq!(ids(&app), ["tick"]);
+        assert!(app.queues.is_empty());
+        let [schedule] = &app.schedules[..] else {
+            panic!("one schedule")
+        };
+        assert_eq!(schedule.schedule.to_string(), "0 * * * * *");
+        assert_eq!(schedule.timeout.as_secs(), 3);
+    }
+
+    #[test]
+    fn options_of_components_that_this_run_lacks_are_ignored() {
+        let mut app = golden();
+        app["metadata"]["triggers"]["sqs"]["gone"] = json!({"max_concurrency": 1});
+        app["metadata"]["triggers"]["sqs"]["a_key"] = json!("of somebody else");
+        let app = resolved(&app, TriggerKind::Sqs).unwrap_or_else(|e| panic!("{e}"));
+        assert_eq!(app.queues.len(), 1);
+    }
+
+    #[test]
+    fn unknown_fields_and_absent_ones_are_no_matter() {
+        let mut app = golden();
+        app["profile"] = json!("debug");
+        app["components"][0]["anything"] = json!({"new": null});
+        app["components"][0]["metadata"]["build"] = Value::Null;
+        assert!(resolved(&app, TriggerKind::Sqs).is_ok());
+        let least = json!({
+            "spin_lock_version": 0,
+            "triggers": [{"id": "t", "trigger_type": "cron", "trigger_config":
+                {"component": "c", "cron_expression": "* * * * * *", "extra": null}}],
+            "components": [{"id": "c", "source": {"content_type": "application/wasm", "source": "file:///c"}}],
+        });
+        assert!(resolved(&least, TriggerKind::Cron).is_ok());
+    }
+
+    #[test]
+    fn an_inline_source_is_the_wasm() {
+        let mut app = golden();
+        let worker = position(&app, "worker");
+        app["components"][worker]["source"] =
+            json!({"content_type": "application/wasm", "inline": "AGFzbQ=="});
+        let app = resolved(&app, TriggerKind::Sqs).unwrap_or_else(|e| panic!("{e}"));
+        let Wasm::Inline(wasm) = &app.components["worker"].source else {
+            panic!("inline")
+        };
+        assert_eq!(&wasm[..], b"\0asm");
+    }
+
+    fn position(app: &Value, id: &str) -> usize {
+        let components = app["components"].as_array().expect("components");
+        let found = components
+            .iter()
+            .position(|component| component["id"] == id);
+        found.expect("a component of that id")
+    }
+
+    #[test]
+    fn refuses_with_place_and_value() {
+        let worker = position(&golden(), "worker");
+        let cases: [(&str, Value, &str); 13] = [
+            ("/spin_lock_version", json!(2), "version 2 of the format"),
+            (
+                "/must_understand",
+                json!(["host_requirements", "time"]),
+                "`time` must be understood",
+            ),
+            (
+                "/host_requirements",
+                json!({"gpu": "required"}),
+                "the application requires `gpu`",
+            ),
+            ("/components", json!({}), "malformed: invalid type: map"),
+            (
+                "/components/W/id",
+                json!("a_b"),
+                "`a_b` is not a valid component id",
+            ),
+            (
+                "/components/W/host_requirements",
+                json!({"local_service_chaining": "required", "gpu": "required"}),
+                "component `worker` requires `gpu`",
+            ),
+            (
+                "/components/W/source",
+                json!({}),
+                "component `worker`: it has no source",
+            ),
+            (
+                "/components/W/source",
+                json!({"inline": "!"}),
+                "inline source is not base64",
+            ),
+            (
+                "/components/W/source",
+                json!({"digest": "sha256:00"}),
+                "component `worker`: a `source` known by its digest alone is not supported",
+            ),
+            (
+                "/components/W/source",
+                json!({"source": "https://example.com/w.wasm"}),
+                "component `worker`: a `source` that is not a file is not supported",
+            ),
+            (
+                "/components/W/files",
+                json!([{"source": "file:///assets/worker", "path": "/"}]),
+                "component `worker`: `files` is not supported",
+            ),
+            (
+                "/components/W/dependencies",
+                json!({"a:b/c": {"source": {"source": "file:///d.wasm"}, "export": null, "inherit": "All"}}),
+                "component `worker`: `dependencies` is not supported",
+            ),
+            (
+                "/metadata/triggers/sqs",
+                json!([]),
+                "`metadata.triggers.sqs` of the locked application: it is not an object",
+            ),
+        ];
+        for (place, value, expected) in cases {
+            let place = place.replace('W', &worker.to_string());
+            let mut app = golden();
+            *slot(&mut app, &place) = value;
+            let error = resolved(&app, TriggerKind::Sqs)
+                .err()
+                .expect("must be refused");
+            assert!(
+                error.contains(expected),
+                "{place}: `{expected}` not in `{error}`"
+            );
+        }
+    }
+
+    /// The value at `place`, made where it is not there.
+    fn slot<'a>(app: &'a mut Value, place: &str) -> &'a mut Value {
+        place
+            .split('/')
+            .skip(1)
+            .fold(app, |value, key| match key.parse::<usize>() {
+                Ok(index) => &mut value[index],
+                Err(_) => &mut value[key],
+            })
+    }
+
+    #[test]
+    fn what_an_other_process_serves_may_look_as_it_likes() {
+        let mut app = golden();
+        let page = position(&app, "page");
+        *slot(&mut app, &format!("/components/{page}/files")) =
+            json!([{"source": "file:///assets/page", "path": "/"}]);
+        *slot(&mut app, &format!("/components/{page}/source")) = json!({"digest": "sha256:00"});
+        app["triggers"][0]["trigger_config"] = json!({"executor": {"type": "wagi"}});
+        app["metadata"]["triggers"]["http"] = json!({"base": "/x"});
+        assert!(resolved(&app, TriggerKind::Sqs).is_ok());
+    }
+
+    #[test]
+    fn a_required_variable_is_required() {
+        let mut app = golden();
+        app["variables"]["token"] = json!({"secret": true});
+        let error = resolved(&app, TriggerKind::Sqs).err().expect("no value");
+        assert!(error.contains("variable `token` is required"), "{error}");
+    }
+}
