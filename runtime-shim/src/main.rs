@@ -5,7 +5,7 @@ use std::process::ExitCode;
 use clap::Parser;
 use gristmill::cli::{Cli, Command};
 use gristmill::settings::Environment;
-use gristmill::{check, logging, printer, queue, up};
+use gristmill::{check, logging, printer, queue, scaffold, up};
 
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
@@ -24,6 +24,7 @@ fn main() -> ExitCode {
         let outcome = match cli.command {
             Command::Up(args) => runtime.block_on(up::run(*args, &environment)),
             Command::Check(args) => runtime.block_on(check::run(args, &environment)),
+            Command::New(args) => scaffold::run(&args).map_err(Into::into),
             Command::Queue(args) => runtime.block_on(queue::serve_alone(args)),
         };
         // Work that was cut off is not waited for.

@@ -17,6 +17,11 @@ pub fn line(text: impl Display) {
     let _ = writeln!(out, "{text}").and_then(|()| out.flush());
 }
 
+/// What deserves a second look, and what to do about it, on stderr.
+pub fn warning(text: impl Display, hint: impl Display) {
+    eprintln!("warning: {text}\n  hint: {hint}");
+}
+
 /// An error with its causes on stderr.
 pub fn error(error: &anyhow::Error) {
     eprintln!("error: {error}");

@@ -71,7 +71,7 @@ pub(crate) async fn resolve(
     let Command::Check(args) = cli.command else {
         anyhow::bail!("not a check")
     };
-    let project = Project::load(args, &Environment::default()).await?;
+    let project = Project::load(args.project, &Environment::default()).await?;
     let app = project.app(origin)?;
     let stores = project.open_stores(&app).await?;
     let options = InvokerOptions {

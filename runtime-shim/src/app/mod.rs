@@ -7,7 +7,7 @@ mod schedules;
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 
-use crate::allowed_hosts::{AllowedHostError, AllowedHosts};
+use crate::allowed_hosts::{AllowedHost, AllowedHostError, AllowedHosts};
 use crate::embedded_origin;
 use crate::engine::QUEUE_SANDBOXES;
 use crate::http::router::{RouteError, Router};
@@ -435,14 +435,18 @@ fn resolve_component(
     let mut allowed_hosts = AllowedHosts::default();
     for entry in &component.allowed_outbound_hosts {
         let place = || format!("`allowed_outbound_hosts` of component `{id}`");
-        let host = values.render(entry, place)?.parse();
+        let host = values.render(entry, place)?.parse::<AllowedHost>();
         let host = host.map_err(|source| {
             let component = id.clone();
             values
                 .malformed(&component, entry)
                 .unwrap_or(AppError::AllowedHost { component, source })
         })?;
-        allowed_hosts.push(host);
+        allowed_hosts.push(if values.variables.reveals_secret(entry) {
+            host.shown_as(entry)
+        } else {
+            host
+        });
     }
     let stores: BTreeSet<_> = component.key_value_stores.iter().cloned().collect();
     let max_value_bytes = component.tool.gristmill.max_value_bytes.clone();
