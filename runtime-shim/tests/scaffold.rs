@@ -290,7 +290,7 @@ fn the_guide_works_to_the_letter() {
                 running.signal("-TERM");
                 let (status, log) = running.wait();
                 assert!(status.success(), "{log}");
-                log
+                String::new()
             }
             _ => match &app {
                 None => in_a_shell(&dir, &command),

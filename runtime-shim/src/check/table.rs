@@ -1,6 +1,8 @@
 //! The report as lines for people: columns by spaces, one item a line, nothing
 //! that needs colour or a wide terminal.
 
+use std::fmt::Write;
+
 use super::capability::Capability;
 use super::report::{CapabilityReport, ComponentReport, Report, Status};
 
@@ -107,9 +109,10 @@ fn aligned(rows: &[Row]) -> Vec<String> {
         let height = row.iter().map(Vec::len).max().unwrap_or(0);
         for at in 0..height {
             let mut line = String::new();
-            for (cell, width) in row.iter().zip(&widths) {
+            for (cell, width) in row.iter().zip(widths.iter().copied()) {
                 let item = cell.get(at).map_or("", String::as_str);
-                line.push_str(&format!("  {item:<width$}"));
+                // Writing to a String cannot fail.
+                let _ = write!(line, "  {item:<width$}");
             }
             lines.push(line.trim_end().to_owned());
         }

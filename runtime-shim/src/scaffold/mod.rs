@@ -15,8 +15,9 @@ use crate::cli::NewArgs;
 use crate::names::PluginName;
 use crate::printer;
 
-use folder::FolderError;
-use render::{RenderError, render};
+pub use folder::FolderError;
+pub use render::RenderError;
+use render::render;
 use templates::Template;
 
 /// What calls the plugin.
@@ -81,7 +82,7 @@ pub fn run(args: &NewArgs) -> Result<(), ScaffoldError> {
     folder::create(&target, &files)?;
     printer::line(format_args!("Created {}", target.display()));
     for next in [
-        &format!("cd {}", target.display()),
+        format!("cd {}", target.display()).as_str(),
         "cargo test",
         "cargo build --release --target wasm32-wasip2",
         "gristmill up",
