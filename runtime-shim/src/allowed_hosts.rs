@@ -16,6 +16,8 @@ pub const SERVICE_CHAINING_SUFFIX: &str = ".spin.internal";
 /// One entry of the list.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct AllowedHost {
+    /// As it may be shown.
+    shown: String,
     scheme: Option<String>,
     host: HostPattern,
     port: PortPattern,
@@ -71,6 +73,7 @@ impl FromStr for AllowedHost {
         let port =
             parse_port(port.trim_end_matches('/'), scheme).map_err(|reason| fail(&reason))?;
         Ok(Self {
+            shown: entry.trim().to_owned(),
             scheme: (scheme != "*").then(|| scheme.to_owned()),
             host,
             port,
@@ -166,6 +169,13 @@ impl HostPattern {
 }
 
 impl AllowedHost {
+    /// Shows `template` in place of the entry, which has a secret in it.
+    #[must_use]
+    pub fn shown_as(self, template: &str) -> Self {
+        let shown = template.to_owned();
+        Self { shown, ..self }
+    }
+
     fn fits_scheme(&self, scheme: &str) -> bool {
         self.scheme
             .as_deref()
@@ -191,6 +201,15 @@ impl AllowedHosts {
     /// Adds an entry.
     pub fn push(&mut self, host: AllowedHost) {
         self.0.push(host);
+    }
+
+    /// The entries that are about one of `schemes`, as they may be shown.
+    pub fn about(&self, schemes: &[&str]) -> impl Iterator<Item = &str> {
+        let about = |allowed: &&AllowedHost| schemes.iter().any(|s| allowed.fits_scheme(s));
+        self.0
+            .iter()
+            .filter(about)
+            .map(|allowed| allowed.shown.as_str())
     }
 
     /// Whether `scheme://host[:port]` may be reached.
@@ -377,6 +396,20 @@ mod tests {
             assert_eq!(hosts.allow_lookup("db.test"), lookup, "{entry}");
             assert!(!hosts.allow_lookup("127.0.0.1"), "{entry}");
         }
+    }
+
+    #[test]
+    fn entries_are_shown_without_their_secrets() {
+        let secret: AllowedHost = "https://hunter2.test".parse().expect("entry");
+        let hosts = AllowedHosts(vec![
+            "redis://cache".parse().expect("entry"),
+            secret.shown_as("{{ host }}"),
+            "*://any:*".parse().expect("entry"),
+        ]);
+        let about = |schemes: &[&str]| hosts.about(schemes).collect::<Vec<_>>().join(" ");
+        assert_eq!(about(&["http", "https"]), "{{ host }} *://any:*");
+        assert_eq!(about(&["redis"]), "redis://cache *://any:*");
+        assert_eq!(about(&["tcp"]), "*://any:*");
     }
 
     #[test]

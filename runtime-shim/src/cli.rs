@@ -9,7 +9,8 @@ use clap::{Args, Parser, Subcommand};
 
 use crate::app::TriggerKind;
 use crate::drain::DEFAULT_GRACE;
-use crate::names::ComponentId;
+use crate::names::{ComponentId, PluginName};
+use crate::scaffold::Kind;
 use crate::stores::{DEFAULT_MAX_VALUE, MAX_MAX_VALUE};
 use crate::variables::Given;
 
@@ -28,8 +29,11 @@ pub struct Cli {
 pub enum Command {
     /// Run the application of a `spin.toml`
     Up(Box<UpArgs>),
-    /// Check that the application would start, without starting it
-    Check(ProjectArgs),
+    /// Check that the application would start, without starting it, and list what
+    /// its components import and are granted
+    Check(CheckArgs),
+    /// Make a plugin of your own, which builds, runs and has a test at once
+    New(NewArgs),
     /// Serve the embedded queue alone: an endpoint that speaks SQS
     Queue(QueueArgs),
 }
@@ -79,6 +83,34 @@ pub struct ProjectOptions {
     /// Bytes of one value in a key-value store (`DynamoDB` takes 400 KiB at most)
     #[arg(long, value_name = "BYTES", default_value_t = DEFAULT_MAX_VALUE, value_parser = parse_max_value)]
     pub max_value_bytes: usize,
+}
+
+/// How to show what was found.
+#[derive(Debug, Args)]
+pub struct CheckArgs {
+    #[command(flatten)]
+    #[allow(missing_docs, reason = "flattened")]
+    pub project: ProjectArgs,
+
+    /// Print one JSON document instead of tables
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// What to make.
+#[derive(Debug, Args)]
+pub struct NewArgs {
+    /// The plugin's name: lower-case words of letters and digits, joined by `-`
+    #[arg(value_parser = parse_plugin_name)]
+    pub name: PluginName,
+
+    /// What calls it: `http`, `queue` or `cron`
+    #[arg(long, value_name = "TYPE")]
+    pub trigger: Kind,
+
+    /// The folder to make; it may be there if it is empty [default: `./NAME`]
+    #[arg(long, value_name = "DIR")]
+    pub into: Option<PathBuf>,
 }
 
 /// How to run it.
@@ -144,6 +176,10 @@ impl std::fmt::Display for Secs {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         write!(f, "{}", self.0.as_secs())
     }
+}
+
+fn parse_plugin_name(text: &str) -> Result<PluginName, String> {
+    PluginName::new(text).map_err(|error| error.to_string())
 }
 
 pub(crate) fn parse_component(text: &str) -> Result<ComponentId, String> {

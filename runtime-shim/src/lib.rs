@@ -34,6 +34,7 @@ pub mod queue;
 pub mod redis_pool;
 pub mod redis_server;
 pub mod runtime_config;
+pub mod scaffold;
 pub mod secret;
 pub mod seeds;
 pub mod settings;

@@ -11,7 +11,7 @@ use gristmill::drain::StopSignals;
 use gristmill::logging::Wanted;
 use gristmill::plugin::{Plugin, Request};
 use gristmill::settings::Environment;
-use gristmill::{check, logging, printer, queue, up};
+use gristmill::{check, logging, printer, queue, scaffold, up};
 
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
@@ -45,6 +45,7 @@ fn as_command(environment: &Environment) -> anyhow::Result<()> {
             up::run((*args).into(), signals, environment).await
         }),
         Command::Check(args) => block_on(check::run(args, environment)),
+        Command::New(args) => scaffold::run(&args).map_err(Into::into),
         Command::Queue(args) => block_on(queue::serve_alone(args)),
     }
 }

@@ -107,6 +107,86 @@ impl DatabaseLabel {
     }
 }
 
+name_type!(
+    /// The name of a plugin that `gristmill new` makes: of its package, its
+    /// component and its queue.
+    PluginName,
+    "name for a plugin",
+    "use words of lower-case letters and digits, joined by `-`, each beginning with a letter, up \
+     to 64 characters, that mean nothing to Rust",
+    is_plugin_name
+);
+
+/// A package's name that is a component's id and a queue's name as well.
+fn is_plugin_name(s: &str) -> bool {
+    s.len() <= 64
+        && words(s, '-', |c| c.is_ascii_lowercase() || c.is_ascii_digit())
+        && !RESERVED.contains(&s)
+}
+
+/// Words that are no names in Rust, and crates that a plugin uses itself.
+const RESERVED: &[&str] = &[
+    "abstract",
+    "alloc",
+    "as",
+    "async",
+    "await",
+    "become",
+    "box",
+    "break",
+    "const",
+    "continue",
+    "core",
+    "crate",
+    "do",
+    "dyn",
+    "else",
+    "enum",
+    "extern",
+    "false",
+    "final",
+    "fn",
+    "for",
+    "gen",
+    "if",
+    "impl",
+    "in",
+    "let",
+    "loop",
+    "macro",
+    "match",
+    "mod",
+    "move",
+    "mut",
+    "override",
+    "priv",
+    "proc-macro",
+    "pub",
+    "ref",
+    "return",
+    "self",
+    "serde-json",
+    "spin-sdk",
+    "static",
+    "std",
+    "struct",
+    "super",
+    "test",
+    "trait",
+    "true",
+    "try",
+    "type",
+    "typeof",
+    "unsafe",
+    "unsized",
+    "use",
+    "virtual",
+    "where",
+    "while",
+    "wit-bindgen",
+    "yield",
+];
+
 /// What may stand in the name of a file, and hides nothing.
 fn is_label(s: &str) -> bool {
     s.chars()
@@ -140,6 +220,20 @@ mod tests {
         assert!(VariableName::new("queue_url").is_ok());
         for bad in ["Queue", "queue-url", "_x", "x__y", ""] {
             assert!(VariableName::new(bad).is_err(), "{bad}");
+        }
+    }
+
+    #[test]
+    fn plugins_have_names_that_cargo_takes() {
+        for good in ["a", "hello-queue", "v2-worker2", "matches"] {
+            assert!(PluginName::new(good).is_ok(), "{good}");
+        }
+        let long = "x".repeat(65);
+        for bad in [
+            "", "Hello", "a-B", "a_b", "a b", "../x", "-a", "a-2", "ä", "match", "std", "spin-sdk",
+            &long,
+        ] {
+            assert!(PluginName::new(bad).is_err(), "{bad}");
         }
     }
 

@@ -22,6 +22,11 @@ pub fn metadata(text: &str) {
     eprintln!("{text}");
 }
 
+/// What deserves a second look, and what to do about it, on stderr.
+pub fn warning(text: impl Display, hint: impl Display) {
+    eprintln!("warning: {text}\n  hint: {hint}");
+}
+
 /// An error with its causes on stderr.
 pub fn error(error: &anyhow::Error) {
     eprintln!("error: {error}");

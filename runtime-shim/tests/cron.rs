@@ -121,7 +121,7 @@ fn cron_runs_alone_and_is_listed() {
     });
     let checked = output(gristmill(app.dir()).arg("check"));
     let listed = String::from_utf8(checked.stdout).unwrap();
-    assert!(listed.contains("exports handle-cron-event"), "{listed}");
+    assert!(listed.contains("handle-cron-event"), "{listed}");
     assert!(listed.contains("schedule * * * * * * -> tick"), "{listed}");
 }
 

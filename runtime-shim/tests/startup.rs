@@ -284,7 +284,7 @@ fn check_lists_what_it_found() {
     );
     for expected in [
         "component process-message-worker\n",
-        "  exports handle-queue-message\n",
+        "exports  queue messages    handle-queue-message\n",
         "route /counter/... -> counter\n",
         "queue http://127.0.0.1:9324/000000000000/messages -> process-message-worker\n",
         "application `gristmill` is sound",

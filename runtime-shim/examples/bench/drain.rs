@@ -71,8 +71,8 @@ pub(crate) async fn resolve(
     let Command::Check(args) = cli.command else {
         anyhow::bail!("not a check")
     };
-    let source = AppSource::Manifest(args.from);
-    let project = Project::load(source, args.options, &Environment::default()).await?;
+    let source = AppSource::Manifest(args.project.from);
+    let project = Project::load(source, args.project.options, &Environment::default()).await?;
     let app = project.app(origin)?;
     let stores = project.open_stores(&app).await?;
     let options = InvokerOptions {

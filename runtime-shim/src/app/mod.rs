@@ -9,7 +9,7 @@ use std::fmt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use crate::allowed_hosts::{AllowedHostError, AllowedHosts};
+use crate::allowed_hosts::{AllowedHost, AllowedHostError, AllowedHosts};
 use crate::embedded_origin;
 use crate::engine::QUEUE_SANDBOXES;
 use crate::http::router::{RouteError, Router};
@@ -115,7 +115,7 @@ pub struct Component {
 }
 
 /// Where the wasm of a component is.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Wasm {
     /// A file.
     File(PathBuf),
@@ -464,14 +464,18 @@ fn resolve_component(
     let mut allowed_hosts = AllowedHosts::default();
     for entry in &component.allowed_outbound_hosts {
         let place = || format!("`allowed_outbound_hosts` of component `{id}`");
-        let host = values.render(entry, place)?.parse();
+        let host = values.render(entry, place)?.parse::<AllowedHost>();
         let host = host.map_err(|source| {
             let component = id.clone();
             values
                 .malformed(&component, entry)
                 .unwrap_or(AppError::AllowedHost { component, source })
         })?;
-        allowed_hosts.push(host);
+        allowed_hosts.push(if values.variables.reveals_secret(entry) {
+            host.shown_as(entry)
+        } else {
+            host
+        });
     }
     let stores: BTreeSet<_> = component.key_value_stores.iter().cloned().collect();
     let max_value_bytes = component.tool.gristmill.max_value_bytes.clone();

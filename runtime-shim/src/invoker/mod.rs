@@ -64,9 +64,12 @@ pub use bindings::fermyon::spin_sqs::sqs_types::{
 use cron_bindings::SpinCronPre;
 use cron_bindings::fermyon::spin_cron::cron_types::{Error as CronError, Metadata};
 
-const HTTP_EXPORT: &str = "wasi:http/incoming-handler";
-const QUEUE_EXPORT: &str = "handle-queue-message";
-const CRON_EXPORT: &str = "handle-cron-event";
+/// The export for requests.
+pub const HTTP_EXPORT: &str = "wasi:http/incoming-handler";
+/// The export for messages.
+pub const QUEUE_EXPORT: &str = "handle-queue-message";
+/// The export for schedules.
+pub const CRON_EXPORT: &str = "handle-cron-event";
 
 /// How an invocation ended.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -139,10 +142,21 @@ pub enum LoadError {
 /// A component that is ready to run.
 struct Loaded {
     grants: Arc<Grants>,
+    imports: Vec<String>,
     http: Option<ProxyPre<Sandbox>>,
     queue: Option<SpinSqsPre<Sandbox>>,
     cron: Option<SpinCronPre<Sandbox>>,
     meter: Meter,
+}
+
+/// What a component offers, and what it asks for.
+pub struct Interfaces<'a> {
+    /// The component with its grants.
+    pub component: &'a Component,
+    /// What triggers may call.
+    pub exports: Vec<&'static str>,
+    /// The interfaces that it imports, with their versions.
+    pub imports: &'a [String],
 }
 
 /// What the host needs to know beside the application.
@@ -260,10 +274,13 @@ impl Invoker {
         })
     }
 
-    /// What each component exports for triggers.
-    pub fn exports(&self) -> impl Iterator<Item = (&Component, Vec<&'static str>)> {
-        let all = self.components.values();
-        all.map(|loaded| (&loaded.grants.component, loaded.exports().collect()))
+    /// Each component with its side of the contract.
+    pub fn interfaces(&self) -> impl Iterator<Item = Interfaces<'_>> {
+        self.components.values().map(|loaded| Interfaces {
+            component: &loaded.grants.component,
+            exports: loaded.exports().collect(),
+            imports: &loaded.imports,
+        })
     }
 
     /// The tasks that belong to requests under way.
@@ -455,7 +472,10 @@ impl Loaded {
                 component: spec.id.clone(),
                 reason: format!("{error:#}"),
             })?;
+        let kind = component.component_type();
+        let imports = kind.imports(engine.wasm());
         Ok(Self {
+            imports: imports.map(|(name, _)| name.to_owned()).collect(),
             http: exported(&pre, HTTP_EXPORT, ProxyPre::new),
             queue: exported(&pre, QUEUE_EXPORT, SpinSqsPre::new),
             cron: exported(&pre, CRON_EXPORT, SpinCronPre::new),

@@ -1,0 +1,93 @@
+//! `gristmill check`: what `up` does before it binds addresses and asks queues,
+//! and a report of what it found.
+
+mod capability;
+mod report;
+mod table;
+
+use std::sync::Arc;
+
+use anyhow::Context;
+
+use crate::app::App;
+use crate::backends::Backends;
+use crate::cli::CheckArgs;
+use crate::invoker::{Invoker, InvokerOptions};
+use crate::metrics::Metrics;
+use crate::printer;
+use crate::project::{AppSource, Project};
+use crate::settings::Environment;
+
+use report::{BackendReport, QueueReport, Report, RouteReport, ScheduleReport};
+
+/// Checks the application and prints what its components export, import and are
+/// granted, its routes, queues and schedules.
+pub async fn run(args: CheckArgs, environment: &Environment) -> anyhow::Result<()> {
+    let source = AppSource::Manifest(args.project.from);
+    let project = Project::load(source, args.project.options, environment).await?;
+    let app = project.app(None)?;
+    let stores = project.open_stores(&app).await?;
+    let mut report = triggers(&app);
+    let options = InvokerOptions {
+        max_memory: project.max_memory,
+        cache_dir: Some(project.cache_dir()),
+        http_deadline: std::time::Duration::from_secs(1),
+        backends: project.backends.clone(),
+        databases: project.open_databases(&app)?,
+    };
+    let invoker = Arc::new(Invoker::load(app, &stores, options, &Metrics::new())?);
+    let (components, warnings) = report::components(invoker.interfaces());
+    report.components = components;
+    project.backends.probe().await;
+    report.backends = backends(&project.backends);
+    let down = project.backends.down();
+    report.sound = down.is_empty();
+    project.backends.close().await;
+
+    report.warnings = warnings.iter().map(|(text, _)| text.clone()).collect();
+    if args.json {
+        let json = serde_json::to_string_pretty(&report).context("cannot write the report")?;
+        printer::line(json);
+    } else {
+        table::lines(&report).iter().for_each(printer::line);
+    }
+    for (text, hint) in warnings {
+        printer::warning(text, hint);
+    }
+    match down.into_iter().next() {
+        Some(first) => Err(first.into()),
+        None => Ok(()),
+    }
+}
+
+/// The report, with what is known before anything is loaded.
+fn triggers(app: &App) -> Report {
+    let routes = app.routes.iter().map(|(route, component)| RouteReport {
+        route: route.clone(),
+        component: component.to_string(),
+    });
+    let queues = app.queues.iter().map(|queue| QueueReport {
+        queue_url: queue.queue_url.to_string(),
+        component: queue.component.to_string(),
+    });
+    let schedules = app.schedules.iter().map(|cron| ScheduleReport {
+        schedule: cron.schedule.to_string(),
+        component: cron.component.to_string(),
+    });
+    Report {
+        application: app.name.clone(),
+        routes: routes.collect(),
+        queues: queues.collect(),
+        schedules: schedules.collect(),
+        ..Report::default()
+    }
+}
+
+fn backends(backends: &Backends) -> Vec<BackendReport> {
+    let all = backends.established().into_iter();
+    all.map(|backend| BackendReport {
+        name: backend.name().to_owned(),
+        problem: backend.check().err().map(|down| down.to_string()),
+    })
+    .collect()
+}
