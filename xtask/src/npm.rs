@@ -45,6 +45,13 @@ pub(crate) const BROWSER_TESTS: Packages = Packages {
     folder: "servers/browser-tests",
 };
 
+/// Makes components of JavaScript: it builds an example.
+pub(crate) const COMPONENTIZE_JS: Packages = Packages {
+    name: "componentize-js",
+    manifests: "examples/javascript",
+    folder: "servers/componentize-js",
+};
+
 impl Packages {
     /// Their `node_modules`, fetched anew when the lockfile changed.
     pub(crate) fn ensure(&self, workspace: &Workspace) -> Result<PathBuf> {
@@ -112,11 +119,21 @@ impl Node {
         self.path("node")
     }
 
+    /// A script of a `package.json`, which finds the programs of `modules`.
+    pub(crate) fn run_script(&self, name: &str, modules: &Path) -> Result<Command> {
+        let programs = modules.join(".bin");
+        let own = self.folder.as_deref();
+        let mut npm = Command::new(self.path("npm"));
+        npm.env("PATH", path_with(own.into_iter().chain([&*programs]))?);
+        npm.args(["run", name]);
+        Ok(npm)
+    }
+
     /// npm is a script for the `node` beside it.
     fn npm(&self) -> Result<Command> {
         let mut npm = Command::new(self.path("npm"));
         if let Some(folder) = &self.folder {
-            npm.env("PATH", path_with(folder)?);
+            npm.env("PATH", path_with([folder.as_path()])?);
         }
         Ok(npm)
     }
@@ -129,12 +146,10 @@ impl Node {
     }
 }
 
-fn path_with(folder: &Path) -> Result<OsString> {
+fn path_with<'a>(folders: impl IntoIterator<Item = &'a Path>) -> Result<OsString> {
     let path = env::var_os("PATH").unwrap_or_default();
-    let folders = [folder.to_owned()]
-        .into_iter()
-        .chain(env::split_paths(&path));
-    env::join_paths(folders).context("cannot extend PATH")
+    let folders = folders.into_iter().map(Path::to_owned);
+    env::join_paths(folders.chain(env::split_paths(&path))).context("cannot extend PATH")
 }
 
 fn is_recent(node: &str) -> Result<bool> {

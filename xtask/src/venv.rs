@@ -51,6 +51,12 @@ pub(crate) const NPM: Contents = Contents {
     requirements: &["xtask/servers/npm.txt"],
 };
 
+/// Makes components of Python: it builds an example.
+pub(crate) const COMPONENTIZE_PY: Contents = Contents {
+    folder: "servers/componentize-py",
+    requirements: &["examples/python/requirements.txt"],
+};
+
 /// An environment that holds every requirement.
 pub(crate) struct Venv {
     directory: PathBuf,
