@@ -54,13 +54,13 @@ pub(crate) fn javascript(workspace: &Workspace) -> Result<PathBuf> {
 pub(crate) fn python(workspace: &Workspace) -> Result<PathBuf> {
     let example = Example {
         folder: "python",
-        sources: &["orders.py", "requirements.txt"],
+        sources: &["orders.py", "build.sh", "requirements.txt"],
     };
     example.ensure(workspace, |wasm| {
         let venv = Venv::ensure(workspace, &venv::COMPONENTIZE_PY)?;
-        let mut build = Command::new(venv.program("componentize-py"));
-        build.args(["--wit-path", "../wit", "--world", "order-queue"]);
-        build.args(["componentize", "orders", "--output"]).arg(wasm);
+        let mut build = Command::new("sh");
+        build.env("PATH", process::path_with([&*venv.programs()])?);
+        build.arg("build.sh").arg(wasm);
         Ok(build)
     })
 }

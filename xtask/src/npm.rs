@@ -1,8 +1,6 @@
 //! Node, and npm packages under `target/` that a lockfile of this repository
 //! pins. Owns how both are fetched; does not know their users.
 
-use std::env;
-use std::ffi::OsString;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -124,7 +122,10 @@ impl Node {
         let programs = modules.join(".bin");
         let own = self.folder.as_deref();
         let mut npm = Command::new(self.path("npm"));
-        npm.env("PATH", path_with(own.into_iter().chain([&*programs]))?);
+        npm.env(
+            "PATH",
+            process::path_with(own.into_iter().chain([&*programs]))?,
+        );
         npm.args(["run", name]);
         Ok(npm)
     }
@@ -133,7 +134,7 @@ impl Node {
     fn npm(&self) -> Result<Command> {
         let mut npm = Command::new(self.path("npm"));
         if let Some(folder) = &self.folder {
-            npm.env("PATH", path_with([folder.as_path()])?);
+            npm.env("PATH", process::path_with([folder.as_path()])?);
         }
         Ok(npm)
     }
@@ -144,12 +145,6 @@ impl Node {
             None => PathBuf::from(name),
         }
     }
-}
-
-fn path_with<'a>(folders: impl IntoIterator<Item = &'a Path>) -> Result<OsString> {
-    let path = env::var_os("PATH").unwrap_or_default();
-    let folders = folders.into_iter().map(Path::to_owned);
-    env::join_paths(folders.chain(env::split_paths(&path))).context("cannot extend PATH")
 }
 
 fn is_recent(node: &str) -> Result<bool> {

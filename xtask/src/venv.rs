@@ -102,7 +102,12 @@ impl Venv {
 
     /// A program that a requirement installed.
     pub(crate) fn program(&self, name: &str) -> PathBuf {
-        self.directory.join("bin").join(name)
+        self.programs().join(name)
+    }
+
+    /// Where the programs are.
+    pub(crate) fn programs(&self) -> PathBuf {
+        self.directory.join("bin")
     }
 
     fn install(&self, files: &[PathBuf]) -> Result<()> {
