@@ -269,9 +269,9 @@ fn megabytes(bytes: u64) -> f64 {
 }
 
 /// How long the plugin takes for so many orders.
-fn drain(app: &App, orders: usize) -> Duration {
+fn drain(app: &App, orders: i64) -> Duration {
     let store = Store::open(app);
-    let count = || -> usize {
+    let count = || -> i64 {
         let query = "SELECT count(*) FROM spin_key_value";
         store.0.query_row(query, [], |row| row.get(0)).unwrap()
     };

@@ -115,7 +115,7 @@ mod tests {
     #[test]
     fn what_an_example_is_made_of_is_there_and_counts() {
         let root = Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap();
-        let example = |sources| Example {
+        let example = |sources: &'static [&'static str]| Example {
             folder: "python",
             sources,
         };
