@@ -4,6 +4,7 @@
 mod apt;
 mod bench;
 mod build;
+mod examples;
 mod lint;
 mod npm;
 mod plugin;
@@ -57,7 +58,8 @@ enum Command {
     /// Every suite runs although one fails; a table of their minutes ends it.
     /// The real servers that tests talk to (Redis, PostgreSQL, Mosquitto, DynamoDB
     /// Local, ministack) and the clients that they talk through (Chromium by
-    /// Playwright, Schemathesis) come from this machine or go to `target/servers`.
+    /// Playwright, Schemathesis) come from this machine or go to `target/servers`, and so do
+    /// the tools that build the plugins of `examples/`.
     Test {
         /// Run only this suite; may be repeated.
         #[arg(long, value_enum, value_name = "SUITE")]

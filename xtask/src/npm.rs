@@ -1,8 +1,6 @@
 //! Node, and npm packages under `target/` that a lockfile of this repository
 //! pins. Owns how both are fetched; does not know their users.
 
-use std::env;
-use std::ffi::OsString;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -43,6 +41,13 @@ pub(crate) const BROWSER_TESTS: Packages = Packages {
     name: "Playwright and axe",
     manifests: "components/portal/tests",
     folder: "servers/browser-tests",
+};
+
+/// Makes components of JavaScript: it builds an example.
+pub(crate) const COMPONENTIZE_JS: Packages = Packages {
+    name: "componentize-js",
+    manifests: "examples/javascript",
+    folder: "servers/componentize-js",
 };
 
 impl Packages {
@@ -112,11 +117,24 @@ impl Node {
         self.path("node")
     }
 
+    /// A script of a `package.json`, which finds the programs of `modules`.
+    pub(crate) fn run_script(&self, name: &str, modules: &Path) -> Result<Command> {
+        let programs = modules.join(".bin");
+        let own = self.folder.as_deref();
+        let mut npm = Command::new(self.path("npm"));
+        npm.env(
+            "PATH",
+            process::path_with(own.into_iter().chain([&*programs]))?,
+        );
+        npm.args(["run", name]);
+        Ok(npm)
+    }
+
     /// npm is a script for the `node` beside it.
     fn npm(&self) -> Result<Command> {
         let mut npm = Command::new(self.path("npm"));
         if let Some(folder) = &self.folder {
-            npm.env("PATH", path_with(folder)?);
+            npm.env("PATH", process::path_with([folder.as_path()])?);
         }
         Ok(npm)
     }
@@ -127,14 +145,6 @@ impl Node {
             None => PathBuf::from(name),
         }
     }
-}
-
-fn path_with(folder: &Path) -> Result<OsString> {
-    let path = env::var_os("PATH").unwrap_or_default();
-    let folders = [folder.to_owned()]
-        .into_iter()
-        .chain(env::split_paths(&path));
-    env::join_paths(folders).context("cannot extend PATH")
 }
 
 fn is_recent(node: &str) -> Result<bool> {

@@ -3,8 +3,11 @@
 //! the groups that an interrupt has to end. Does not know what is run.
 
 use std::collections::BTreeSet;
+use std::env;
+use std::ffi::OsString;
 use std::io::{self, Read};
 use std::os::unix::process::CommandExt;
+use std::path::Path;
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::mpsc::{self, RecvTimeoutError};
 use std::sync::{Mutex, PoisonError};
@@ -87,6 +90,13 @@ pub(crate) fn is_installed(program: &str) -> bool {
         .stderr(Stdio::null())
         .status();
     probe.is_ok()
+}
+
+/// PATH with further folders in front.
+pub(crate) fn path_with<'a>(folders: impl IntoIterator<Item = &'a Path>) -> Result<OsString> {
+    let path = env::var_os("PATH").unwrap_or_default();
+    let folders = folders.into_iter().map(Path::to_owned);
+    env::join_paths(folders.chain(env::split_paths(&path))).context("cannot extend PATH")
 }
 
 /// From here on an interrupt (Ctrl-C, SIGTERM) ends every running group first.

@@ -1,7 +1,8 @@
 //! The servers that tests of the native host talk to, and the clients that tests
 //! of the application talk through: real ones, found on this machine or put under
-//! `target/servers`. Owns which there are and under which environment variables
-//! tests find them; starting them is the tests' own.
+//! `target/servers`; and the examples in other languages, whose tools come the same
+//! way. Owns which there are and under which environment variables tests find them;
+//! starting them is the tests' own.
 
 mod dynamodb;
 mod programs;
@@ -12,9 +13,9 @@ use std::path::PathBuf;
 use anyhow::{Context, Result};
 
 use crate::npm::{self, Node};
-use crate::printer;
 use crate::venv::{self, Venv};
 use crate::workspace::Workspace;
+use crate::{examples, printer};
 use programs::{Programs, Wanted};
 
 /// An environment variable of the tests.
@@ -28,7 +29,7 @@ pub(crate) const NODE: &str = "GRISTMILL_TEST_NODE";
 /// Where those tests find their packages.
 pub(crate) const NODE_MODULES: &str = "GRISTMILL_TEST_NODE_MODULES";
 
-/// One of the servers, or of the clients.
+/// One of the servers, of the clients, or of the examples.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Server {
     Redis,
@@ -40,11 +41,13 @@ pub(crate) enum Server {
     Playwright,
     Chromium,
     Schemathesis,
+    ExampleJs,
+    ExamplePy,
 }
 
 impl Server {
     /// All of them, in the order of the report.
-    pub(crate) const ALL: [Self; 9] = [
+    pub(crate) const ALL: [Self; 11] = [
         Self::Redis,
         Self::Postgres,
         Self::Mosquitto,
@@ -54,6 +57,8 @@ impl Server {
         Self::Playwright,
         Self::Chromium,
         Self::Schemathesis,
+        Self::ExampleJs,
+        Self::ExamplePy,
     ];
 
     /// As the report calls it.
@@ -68,6 +73,8 @@ impl Server {
             Self::Playwright => "playwright",
             Self::Chromium => "chromium",
             Self::Schemathesis => "schemathesis",
+            Self::ExampleJs => "example-js",
+            Self::ExamplePy => "example-py",
         }
     }
 }
@@ -187,6 +194,14 @@ impl<'a> Servers<'a> {
                     "GRISTMILL_TEST_MINISTACK",
                     venv.program("ministack"),
                 )])
+            }
+            Server::ExampleJs => {
+                let wasm = examples::javascript(self.workspace)?;
+                Ok(vec![("GRISTMILL_TEST_EXAMPLE_JS", wasm)])
+            }
+            Server::ExamplePy => {
+                let wasm = examples::python(self.workspace)?;
+                Ok(vec![("GRISTMILL_TEST_EXAMPLE_PY", wasm)])
             }
         }
     }

@@ -60,6 +60,8 @@ impl Suite {
                 Server::Mosquitto,
                 Server::DynamoDb,
                 Server::Ministack,
+                Server::ExampleJs,
+                Server::ExamplePy,
             ],
             _ => &[],
         }
@@ -353,7 +355,8 @@ impl Report {
             Ok(()) => Outcome::Passed,
             Err(error) => {
                 printer::error(&error);
-                if may_be_skipped {
+                // What ran and failed was there, so it is not what is missing.
+                if may_be_skipped && !error.is::<process::Failure>() {
                     Outcome::Skipped(first_line(&error))
                 } else {
                     Outcome::Failed
@@ -442,6 +445,13 @@ mod tests {
             panic!("it is skipped");
         };
         assert_eq!(reason, "no `redis`: no mirror");
+        let broken = || process::stream(&mut shell("exit 1").command, Duration::from_mins(1));
+        report.time_unless_skipped("example-js", true, broken);
+        assert_eq!(
+            report.verdict().unwrap_err().to_string(),
+            "failed: example-js"
+        );
+        report.rows.pop();
         report.time_unless_skipped("redis", false, missing);
         assert_eq!(report.verdict().unwrap_err().to_string(), "failed: redis");
     }

@@ -51,6 +51,12 @@ pub(crate) const NPM: Contents = Contents {
     requirements: &["xtask/servers/npm.txt"],
 };
 
+/// Makes components of Python: it builds an example.
+pub(crate) const COMPONENTIZE_PY: Contents = Contents {
+    folder: "servers/componentize-py",
+    requirements: &["examples/python/requirements.txt"],
+};
+
 /// An environment that holds every requirement.
 pub(crate) struct Venv {
     directory: PathBuf,
@@ -96,7 +102,12 @@ impl Venv {
 
     /// A program that a requirement installed.
     pub(crate) fn program(&self, name: &str) -> PathBuf {
-        self.directory.join("bin").join(name)
+        self.programs().join(name)
+    }
+
+    /// Where the programs are.
+    pub(crate) fn programs(&self) -> PathBuf {
+        self.directory.join("bin")
     }
 
     fn install(&self, files: &[PathBuf]) -> Result<()> {

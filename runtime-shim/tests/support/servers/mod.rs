@@ -28,7 +28,7 @@ use std::io::Write;
 use std::path::PathBuf;
 
 /// Where a program is, or nothing on a machine without it.
-fn program(variable: &str) -> Option<PathBuf> {
+pub fn program(variable: &str) -> Option<PathBuf> {
     if let Some(path) = std::env::var_os(variable) {
         return Some(path.into());
     }
