@@ -44,31 +44,9 @@ pub enum EngineError {
     /// The clock thread did not start.
     #[error("cannot start the epoch clock: {0}")]
     Clock(std::io::Error),
-    /// The file is not there or not readable.
-    #[error("cannot read `{}`: {source}", path.display())]
-    Read {
-        /// The wasm file.
-        path: PathBuf,
-        /// What the system said.
-        source: std::io::Error,
-    },
-    /// The file is a core module, which has no interfaces to link.
-    #[error(
-        "`{}` is a core WebAssembly module, not a component: build it for `wasm32-wasip2`",
-        path.display()
-    )]
-    CoreModule {
-        /// The wasm file.
-        path: PathBuf,
-    },
-    /// The file is not WebAssembly, or not valid.
-    #[error("`{}` is not a valid WebAssembly component: {reason}", path.display())]
-    Invalid {
-        /// The wasm file.
-        path: PathBuf,
-        /// What the compiler said.
-        reason: String,
-    },
+    /// Not WebAssembly, or not valid.
+    #[error("not a valid WebAssembly component: {0:#}")]
+    Invalid(wasmtime::Error),
 }
 
 /// The engine with its clock.
@@ -102,17 +80,8 @@ impl Engine {
         Ticking::new(Arc::clone(&self.clock))
     }
 
-    /// Compiles the component at `path`, or takes its machine code from the cache.
-    pub fn load(&self, path: &Path) -> Result<Component, EngineError> {
-        let wasm = std::fs::read(path).map_err(|source| EngineError::Read {
-            path: path.to_owned(),
-            source,
-        })?;
-        self.compile(&wasm, path)
-    }
-
-    /// The same for a component in memory; `path` is for messages.
-    pub fn compile(&self, wasm: &[u8], path: &Path) -> Result<Component, EngineError> {
+    /// Compiles the component in `wasm`, or takes its machine code from the cache.
+    pub fn compile(&self, wasm: &[u8]) -> Result<Component, EngineError> {
         let cached = self
             .cache_dir
             .as_deref()
@@ -120,19 +89,7 @@ impl Engine {
         if let Some(component) = cached.as_deref().and_then(|file| self.read_cached(file)) {
             return Ok(component);
         }
-        let component = Component::from_binary(&self.wasm, wasm).map_err(|error| {
-            // Bytes 4 to 7 are version and layer: 1, 0 is a core module.
-            if wasm.starts_with(b"\0asm\x01\0\0\0") {
-                EngineError::CoreModule {
-                    path: path.to_owned(),
-                }
-            } else {
-                EngineError::Invalid {
-                    path: path.to_owned(),
-                    reason: format!("{error:#}"),
-                }
-            }
-        })?;
+        let component = Component::from_binary(&self.wasm, wasm).map_err(EngineError::Invalid)?;
         if let Some(file) = cached
             && let Err(error) = write_cached(&file, &component)
         {

@@ -43,3 +43,4 @@ pub mod template;
 pub mod tls;
 pub mod up;
 pub mod variables;
+pub mod wasm;

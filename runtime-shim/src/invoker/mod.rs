@@ -5,7 +5,7 @@ mod http;
 mod meter;
 
 use std::collections::BTreeMap;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -24,6 +24,7 @@ use crate::http::router::{RouteMatch, Router};
 use crate::metrics::Metrics;
 use crate::names::ComponentId;
 use crate::stores::Stores;
+use crate::wasm::{self, WasmError};
 
 pub use http::{Caller, failure_response};
 use meter::Meter;
@@ -101,11 +102,21 @@ impl<T> Outcome<T> {
 /// Why the application cannot be invoked.
 #[derive(Debug, thiserror::Error)]
 pub enum LoadError {
-    /// The engine or a wasm file.
+    /// Its wasm.
     #[error("component `{component}`: {source}")]
+    Wasm {
+        /// The component.
+        component: ComponentId,
+        /// What went wrong.
+        source: WasmError,
+    },
+    /// The compiler.
+    #[error("component `{component}`: `{wasm}`: {source}")]
     Engine {
         /// The component.
         component: ComponentId,
+        /// Its wasm.
+        wasm: Wasm,
         /// What went wrong.
         source: EngineError,
     },
@@ -458,14 +469,17 @@ impl Loaded {
         shared: &Shared<'_>,
         metrics: &Metrics,
     ) -> Result<Self, LoadError> {
-        let compiled = match &spec.source {
-            Wasm::File(path) => engine.load(path),
-            Wasm::Inline(wasm) => engine.compile(wasm, Path::new("(inline)")),
-        };
-        let component = compiled.map_err(|source| LoadError::Engine {
+        let wasm = wasm::assemble(&spec).map_err(|source| LoadError::Wasm {
             component: spec.id.clone(),
             source,
         })?;
+        let compiled = engine.compile(&wasm);
+        let component = compiled.map_err(|source| LoadError::Engine {
+            component: spec.id.clone(),
+            wasm: spec.source.clone(),
+            source,
+        })?;
+        drop(wasm);
         let pre = linker
             .instantiate_pre(&component)
             .map_err(|error| LoadError::Import {

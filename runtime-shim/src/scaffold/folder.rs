@@ -96,7 +96,9 @@ fn move_into(from: &Path, to: &Path) -> Result<(), FolderError> {
         match renamed {
             Ok(path) => moved.push(path),
             Err(error) => {
-                moved.iter().for_each(|path| remove(path));
+                for path in moved.iter() {
+                    remove(path);
+                }
                 return Err(FolderError::at(to)(error));
             }
         }

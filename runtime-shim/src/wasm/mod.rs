@@ -1,0 +1,55 @@
+//! From what the app names to one component: reads the wasm of each source.
+//! Knows nothing of engines or machine code.
+
+use std::borrow::Cow;
+use std::path::PathBuf;
+
+use crate::app::{Component, Wasm};
+
+/// Why there is no component.
+#[derive(Debug, thiserror::Error)]
+pub enum WasmError {
+    /// The file is not there or not readable.
+    #[error("cannot read `{}`: {source}", path.display())]
+    Read {
+        /// The wasm file.
+        path: PathBuf,
+        /// What the system said.
+        source: std::io::Error,
+    },
+    /// A core module, which has no interfaces to link.
+    #[error("`{wasm}` is a core WebAssembly module, not a component: build it for `wasm32-wasip2`")]
+    CoreModule {
+        /// The wasm.
+        wasm: Wasm,
+    },
+}
+
+/// The wasm of `component`, ready to be compiled.
+pub fn assemble(component: &Component) -> Result<Cow<'_, [u8]>, WasmError> {
+    let bytes = read(&component.source)?;
+    if is_core_module(&bytes) {
+        return Err(WasmError::CoreModule {
+            wasm: component.source.clone(),
+        });
+    }
+    Ok(bytes)
+}
+
+fn read(wasm: &Wasm) -> Result<Cow<'_, [u8]>, WasmError> {
+    match wasm {
+        Wasm::Inline(bytes) => Ok(Cow::Borrowed(bytes)),
+        Wasm::File(path) => match std::fs::read(path) {
+            Ok(bytes) => Ok(Cow::Owned(bytes)),
+            Err(source) => Err(WasmError::Read {
+                path: path.clone(),
+                source,
+            }),
+        },
+    }
+}
+
+/// Bytes 4 to 7 are version and layer: 1, 0 is a core module.
+fn is_core_module(bytes: &[u8]) -> bool {
+    bytes.starts_with(b"\0asm\x01\0\0\0")
+}
