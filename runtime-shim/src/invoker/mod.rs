@@ -111,7 +111,7 @@ pub enum LoadError {
         source: WasmError,
     },
     /// The compiler.
-    #[error("component `{component}`: `{wasm}`: {source}")]
+    #[error("component `{component}`: `{wasm}` is {source}")]
     Engine {
         /// The component.
         component: ComponentId,
