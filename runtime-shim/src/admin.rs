@@ -1,7 +1,7 @@
 //! The admin port: `/livez`, `/readyz`, `/metrics`.
 
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU8, Ordering};
+use std::sync::{Arc, PoisonError, RwLock};
 
 use http::{Method, Request, Response, StatusCode, header};
 use http_body_util::{BodyExt, Full};
@@ -23,22 +23,61 @@ enum Phase {
     Draining = 2,
 }
 
+/// What the triggers that run lean on.
+pub struct Health {
+    /// The key-value stores.
+    pub stores: Stores,
+    /// The servers.
+    pub backends: Backends,
+    /// The queues.
+    pub queues: Vec<Arc<QueueHealth>>,
+}
+
+impl Health {
+    /// Ends what goes on behind stores and servers.
+    pub async fn close(&self) {
+        self.stores.close().await;
+        self.backends.close().await;
+    }
+}
+
+/// What a reload may replace.
+pub struct Replaceable<T>(RwLock<T>);
+
+impl<T: Clone> Replaceable<T> {
+    /// What is there now.
+    pub fn get(&self) -> T {
+        self.0
+            .read()
+            .unwrap_or_else(PoisonError::into_inner)
+            .clone()
+    }
+
+    /// Puts `next` into its place.
+    pub fn replace(&self, next: T) {
+        *self.0.write().unwrap_or_else(PoisonError::into_inner) = next;
+    }
+}
+
+impl<T> From<T> for Replaceable<T> {
+    fn from(first: T) -> Self {
+        Self(RwLock::new(first))
+    }
+}
+
 /// Whether the process can do its work.
 pub struct Readiness {
     phase: AtomicU8,
-    stores: Stores,
-    backends: Backends,
-    queues: Vec<Arc<QueueHealth>>,
+    /// Of the triggers that run now.
+    pub health: Replaceable<Arc<Health>>,
 }
 
 impl Readiness {
     /// Not ready yet.
-    pub fn starting(stores: Stores, backends: Backends, queues: Vec<Arc<QueueHealth>>) -> Self {
+    pub fn starting(health: Arc<Health>) -> Self {
         Self {
             phase: AtomicU8::new(Phase::Starting as u8),
-            stores,
-            backends,
-            queues,
+            health: health.into(),
         }
     }
 
@@ -52,12 +91,6 @@ impl Readiness {
         self.phase.store(Phase::Draining as u8, Ordering::Release);
     }
 
-    /// Ends what goes on behind stores and servers.
-    pub async fn close(&self) {
-        self.stores.close().await;
-        self.backends.close().await;
-    }
-
     /// What stands in the way, a line each; nothing when ready.
     fn obstacles(&self) -> Vec<String> {
         let mut obstacles = match self.phase.load(Ordering::Acquire) {
@@ -65,11 +98,12 @@ impl Readiness {
             phase if phase == Phase::Draining as u8 => vec!["draining".to_owned()],
             _ => vec!["starting".to_owned()],
         };
-        for (label, error) in self.stores.failing() {
+        let health = self.health.get();
+        for (label, error) in health.stores.failing() {
             obstacles.push(format!("key-value store `{label}`: {error}"));
         }
-        obstacles.extend(self.backends.down().iter().map(ToString::to_string));
-        obstacles.extend(self.queues.iter().filter_map(|queue| queue.obstacle()));
+        obstacles.extend(health.backends.down().iter().map(ToString::to_string));
+        obstacles.extend(health.queues.iter().filter_map(|queue| queue.obstacle()));
         obstacles
     }
 }
@@ -81,7 +115,7 @@ pub struct Admin {
     /// What it counted.
     pub metrics: Arc<Metrics>,
     /// The embedded queues, where they are served.
-    pub embedded: Option<EmbeddedQueue>,
+    pub embedded: Replaceable<Option<EmbeddedQueue>>,
 }
 
 impl Admin {
@@ -112,15 +146,16 @@ impl Admin {
     }
 
     async fn metrics(&self) -> Response<WasiBody> {
-        for backend in self.readiness.backends.established() {
+        // A server or queue that is gone must not go on with its last figures.
+        self.metrics.backend_up.clear();
+        for backend in self.readiness.health.get().backends.established() {
             let labels = BackendLabels {
                 backend: backend.name().to_owned(),
             };
             let up = i64::from(backend.check().is_ok());
             self.metrics.backend_up.get_or_create(&labels).set(up);
         }
-        if let Some(embedded) = &self.embedded {
-            // A queue that was deleted must not go on with its last figures.
+        if let Some(embedded) = self.embedded.get() {
             self.metrics.queue_messages.clear();
             for (queue, depth) in embedded.depths().await {
                 let states = [

@@ -51,7 +51,7 @@ pub struct ProjectArgs {
 }
 
 /// With what an application is read, wherever it is described.
-#[derive(Debug, Args)]
+#[derive(Clone, Debug, Args)]
 pub struct ProjectOptions {
     /// Backends of stores and further sources of variables, as in Spin
     /// [env: `RUNTIME_CONFIG_FILE`]

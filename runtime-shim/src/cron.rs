@@ -17,6 +17,16 @@ const LONGEST_SLEEP: Duration = Duration::from_secs(10);
 /// Missed ticks that are counted one by one.
 const MOST_MISSED: usize = 100_000;
 
+/// From when on a schedule counts.
+#[derive(Clone, Debug)]
+pub struct Begin {
+    /// Ticks up to here are somebody else's.
+    pub since: SystemTime,
+    /// Cancelled when the last call of whoever had the schedule before has ended:
+    /// calls do not overlap.
+    pub after: Option<CancellationToken>,
+}
+
 /// One component on one schedule.
 pub struct CronJob {
     trigger: CronTrigger,
@@ -39,8 +49,15 @@ impl CronJob {
 
     /// Calls the component at each tick until `stop`, then finishes the call
     /// under way.
-    pub async fn run(self, stop: CancellationToken) {
-        let mut last = SystemTime::now();
+    pub async fn run(self, begin: Begin, stop: CancellationToken) {
+        let mut last = begin.since;
+        if let Some(after) = begin.after {
+            tokio::select! {
+                biased;
+                () = stop.cancelled() => return,
+                () = after.cancelled() => {}
+            }
+        }
         while let Some(due) = self.trigger.schedule.next_after(last) {
             tokio::select! {
                 biased;

@@ -98,6 +98,13 @@ pub struct BackendLabels {
     pub backend: String,
 }
 
+/// Labels of a reload.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct ReloadLabels {
+    /// `done` or `refused`.
+    outcome: &'static str,
+}
+
 /// Every metric of the process.
 pub struct Metrics {
     registry: Registry,
@@ -125,6 +132,8 @@ pub struct Metrics {
     pub queue_messages: Family<QueueLabels, Gauge>,
     /// 1 for a server that answers, 0 for one that is down.
     pub backend_up: Family<BackendLabels, Gauge>,
+    reloads: Family<ReloadLabels, Counter>,
+    last_reload_successful: Gauge,
 }
 
 /// From a tenth of a millisecond to two minutes.
@@ -149,6 +158,8 @@ impl Metrics {
             entry_retries: Family::default(),
             queue_messages: Family::default(),
             backend_up: Family::default(),
+            reloads: Family::default(),
+            last_reload_successful: Gauge::default(),
             registry: Registry::default(),
         };
         let r = &mut registry;
@@ -213,10 +224,28 @@ impl Metrics {
             "Whether a server that components lean on answers",
             metrics.backend_up.clone(),
         );
+        metrics.last_reload_successful.set(1);
+        r.register(
+            "reloads",
+            "Times that the application was read anew",
+            metrics.reloads.clone(),
+        );
+        r.register(
+            "last_reload_successful",
+            "Whether what was read last is what runs",
+            metrics.last_reload_successful.clone(),
+        );
         Self {
             registry,
             ..metrics
         }
+    }
+
+    /// The application was read anew, and runs as it was read, or as before.
+    pub fn reloaded(&self, done: bool) {
+        let outcome = if done { "done" } else { "refused" };
+        self.reloads.get_or_create(&ReloadLabels { outcome }).inc();
+        self.last_reload_successful.set(done.into());
     }
 
     /// The text that Prometheus scrapes.

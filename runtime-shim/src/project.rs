@@ -66,6 +66,7 @@ pub enum ProjectError {
 }
 
 /// Where an application is described.
+#[derive(Clone)]
 pub enum AppSource {
     /// In a `spin.toml`, or in the folder of one.
     Manifest(PathBuf),

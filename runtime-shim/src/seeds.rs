@@ -8,7 +8,7 @@ use std::str::FromStr;
 use crate::names::DatabaseLabel;
 
 /// What the command line gives.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub struct Seeds {
     /// For the store `default`.
     pub pairs: Vec<Pair>,

@@ -22,7 +22,7 @@ pub async fn serve_alone(args: QueueArgs) -> anyhow::Result<()> {
     tokio::pin!(serving);
     tokio::select! {
         () = &mut serving => anyhow::bail!("the server ended unexpectedly"),
-        signal = signals.next() => tracing::info!("{signal}: closing"),
+        signal = signals.next_stop() => tracing::info!("{signal}: closing"),
     }
     stop.cancel();
     serving.await;

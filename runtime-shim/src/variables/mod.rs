@@ -86,17 +86,17 @@ impl Variables {
             return Err(VariableError::Undeclared { name: name.clone() });
         }
         let given = &given;
-        let values = futures::stream::iter(declared)
-            .map(|(name, variable)| async move {
-                let value = match given.get(name) {
-                    Some(value) => Some(value.clone()),
-                    None => provided(name, providers).await?,
-                };
-                let value = value
-                    .or_else(|| variable.default.clone())
-                    .ok_or_else(|| VariableError::Missing { name: name.clone() })?;
-                Ok::<_, VariableError>((name.clone(), value))
-            })
+        let lookups = declared.iter().map(|(name, variable)| async move {
+            let value = match given.get(name) {
+                Some(value) => Some(value.clone()),
+                None => provided(name, providers).await?,
+            };
+            let value = value
+                .or_else(|| variable.default.clone())
+                .ok_or_else(|| VariableError::Missing { name: name.clone() })?;
+            Ok::<_, VariableError>((name.clone(), value))
+        });
+        let values = futures::stream::iter(lookups.collect::<Vec<_>>())
             .buffered(CONCURRENCY)
             .try_collect()
             .await?;

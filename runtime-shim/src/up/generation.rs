@@ -1,0 +1,223 @@
+//! What one reading of the application runs: its sandboxes, stores and triggers.
+//! The next reading takes its place; what is under way then is finished here.
+
+use std::sync::{Arc, PoisonError, RwLock};
+use std::time::{Duration, SystemTime};
+
+use anyhow::Context;
+use tokio::task::JoinSet;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::task_tracker::TaskTrackerToken;
+
+use crate::admin::Health;
+use crate::app::App;
+use crate::cron::{Begin, CronJob};
+use crate::invoker::{Invoker, InvokerOptions};
+use crate::metrics::Metrics;
+use crate::project::Project;
+use crate::queue::{Consumer, EmbeddedQueue, QueueSource};
+
+/// Ready to run.
+pub(super) struct Generation {
+    invoker: Arc<Invoker>,
+    health: Arc<Health>,
+    consumers: Vec<Consumer>,
+    jobs: Vec<CronJob>,
+}
+
+impl Generation {
+    /// Opens and connects everything that `app` needs, so that nothing starts which
+    /// would fail later.
+    pub(super) async fn load(
+        project: &Project,
+        app: App,
+        embedded: Option<&EmbeddedQueue>,
+        metrics: &Arc<Metrics>,
+        request_timeout: Duration,
+    ) -> anyhow::Result<Self> {
+        let stores = project.open_stores(&app).await?;
+        let health = Health {
+            stores,
+            backends: project.backends.clone(),
+            queues: Vec::new(),
+        };
+        // Those that do not answer are named in the log before anything starts.
+        health.backends.probe().await;
+        let loaded = Self::connect(project, app, embedded, metrics, request_timeout, &health);
+        match loaded.await {
+            Ok((invoker, consumers, jobs)) => Ok(Self {
+                health: Arc::new(Health {
+                    queues: consumers.iter().map(Consumer::health).collect(),
+                    ..health
+                }),
+                invoker,
+                consumers,
+                jobs,
+            }),
+            Err(error) => {
+                health.close().await;
+                Err(error)
+            }
+        }
+    }
+
+    async fn connect(
+        project: &Project,
+        app: App,
+        embedded: Option<&EmbeddedQueue>,
+        metrics: &Arc<Metrics>,
+        request_timeout: Duration,
+        health: &Health,
+    ) -> anyhow::Result<(Arc<Invoker>, Vec<Consumer>, Vec<CronJob>)> {
+        let queues = app.queues.clone();
+        let schedules = app.schedules.clone();
+        let options = InvokerOptions {
+            max_memory: project.max_memory,
+            cache_dir: Some(project.cache_dir()),
+            http_deadline: request_timeout,
+            backends: health.backends.clone(),
+            databases: project.open_databases(&app)?,
+        };
+        let loading = {
+            let (stores, metrics) = (health.stores.clone(), Arc::clone(metrics));
+            move || Invoker::load(app, &stores, options, &metrics)
+        };
+        let invoker = tokio::task::spawn_blocking(loading)
+            .await
+            .context("loading was cut off")??;
+        let invoker = Arc::new(invoker);
+        let mut consumers = Vec::new();
+        for trigger in queues {
+            let source = QueueSource::connect(&trigger.queue_url, embedded, &project.aws).await?;
+            let source = Arc::new(source);
+            consumers.push(Consumer::new(
+                trigger,
+                source,
+                Arc::clone(&invoker),
+                metrics,
+            ));
+        }
+        let jobs = schedules
+            .into_iter()
+            .map(|trigger| CronJob::new(trigger, Arc::clone(&invoker), metrics))
+            .collect();
+        Ok((invoker, consumers, jobs))
+    }
+
+    /// Starts its triggers, after those of `before`, if there were any.
+    pub(super) fn start(self, before: Option<&Running>) -> Running {
+        let intake = CancellationToken::new();
+        let called = CancellationToken::new();
+        let begin = Begin {
+            since: SystemTime::now(),
+            after: before.map(|before| before.called.clone()),
+        };
+        let mut tasks = JoinSet::new();
+        for consumer in self.consumers {
+            tasks.spawn(consumer.run(intake.clone()));
+        }
+        let mut calls = JoinSet::new();
+        for job in self.jobs {
+            calls.spawn(job.run(begin.clone(), intake.clone()));
+        }
+        tasks.spawn({
+            let (called, intake) = (called.clone(), intake.clone());
+            async move {
+                let _called = called.drop_guard();
+                while let Some(ended) = calls.join_next().await {
+                    if let Err(error) = ended {
+                        tracing::error!("a schedule ended unexpectedly: {error}");
+                        return;
+                    }
+                }
+                intake.cancelled().await;
+            }
+        });
+        Running {
+            invoker: self.invoker,
+            health: self.health,
+            intake,
+            called,
+            tasks,
+        }
+    }
+}
+
+/// Runs until something takes its place.
+pub(super) struct Running {
+    invoker: Arc<Invoker>,
+    health: Arc<Health>,
+    /// Cancelled when its triggers may take nothing new.
+    intake: CancellationToken,
+    /// Cancelled when the last scheduled call has ended.
+    called: CancellationToken,
+    tasks: JoinSet<()>,
+}
+
+impl Running {
+    pub(super) fn invoker(&self) -> &Arc<Invoker> {
+        &self.invoker
+    }
+
+    pub(super) fn health(&self) -> &Arc<Health> {
+        &self.health
+    }
+
+    /// Returns when a trigger ends by itself, which none should.
+    pub(super) async fn broken(&mut self) -> anyhow::Error {
+        match self.tasks.join_next().await {
+            Some(Err(error)) => anyhow::anyhow!("a trigger ended unexpectedly: {error}"),
+            _ => anyhow::anyhow!("a trigger ended unexpectedly"),
+        }
+    }
+
+    /// Takes nothing new from here on.
+    pub(super) fn stop_intake(&self) {
+        self.intake.cancel();
+    }
+
+    /// Waits until everything that was begun has ended.
+    pub(super) async fn finish(&mut self) {
+        while let Some(ended) = self.tasks.join_next().await {
+            if let Err(error) = ended {
+                tracing::error!("a trigger ended unexpectedly: {error}");
+            }
+        }
+        self.invoker.drained().await;
+    }
+
+    /// Finishes what is under way, for up to `grace`, and closes its stores: what
+    /// took its place has its own.
+    pub(super) async fn retire(mut self, grace: Duration) {
+        self.stop_intake();
+        match tokio::time::timeout(grace, self.finish()).await {
+            Ok(()) => tracing::info!("what was under way before the reload is finished"),
+            Err(_) => tracing::warn!(
+                "what was under way before the reload took longer than {} s and was cut off: its \
+                 messages come again when their leases end",
+                grace.as_secs()
+            ),
+        }
+        self.tasks.shutdown().await;
+        self.health.close().await;
+    }
+}
+
+/// Who answers requests now.
+pub(super) struct Current(RwLock<Arc<Invoker>>);
+
+impl Current {
+    pub(super) fn new(invoker: &Arc<Invoker>) -> Self {
+        Self(RwLock::new(Arc::clone(invoker)))
+    }
+
+    pub(super) fn replace(&self, invoker: &Arc<Invoker>) {
+        *self.0.write().unwrap_or_else(PoisonError::into_inner) = Arc::clone(invoker);
+    }
+
+    /// Whom to ask. It is not closed before the token is gone.
+    pub(super) fn enter(&self) -> (Arc<Invoker>, TaskTrackerToken) {
+        let current = self.0.read().unwrap_or_else(PoisonError::into_inner);
+        (Arc::clone(&current), current.requests().token())
+    }
+}
