@@ -2,7 +2,7 @@
 //! and `up`.
 
 use std::net::SocketAddr;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand};
@@ -11,6 +11,7 @@ use crate::app::TriggerKind;
 use crate::drain::DEFAULT_GRACE;
 use crate::names::{ComponentId, PluginName};
 use crate::scaffold::Kind;
+use crate::settings::Environment;
 use crate::stores::{DEFAULT_MAX_VALUE, MAX_MAX_VALUE};
 use crate::variables::Given;
 
@@ -29,6 +30,10 @@ pub struct Cli {
 pub enum Command {
     /// Run the application of a `spin.toml`
     Up(Box<UpArgs>),
+    /// Run it, and follow its sources: build what changes, swap it, lose no message
+    Watch(Box<WatchArgs>),
+    /// Run the build commands of its components
+    Build(BuildArgs),
     /// Check that the application would start, without starting it, and list what
     /// its components import and are granted
     Check(CheckArgs),
@@ -83,6 +88,19 @@ pub struct ProjectOptions {
     /// Bytes of one value in a key-value store (`DynamoDB` takes 400 KiB at most)
     #[arg(long, value_name = "BYTES", default_value_t = DEFAULT_MAX_VALUE, value_parser = parse_max_value)]
     pub max_value_bytes: usize,
+}
+
+impl ProjectOptions {
+    /// The files that are read with the manifest, except the `.env` beside it.
+    pub fn files(&self, environment: &Environment) -> Vec<PathBuf> {
+        let set = environment.get("RUNTIME_CONFIG_FILE").map(PathBuf::from);
+        let config = self.runtime_config_file.clone().or(set);
+        let variables = self.variables.iter().filter_map(Given::file);
+        config
+            .into_iter()
+            .chain(variables.map(Path::to_owned))
+            .collect()
+    }
 }
 
 /// How to show what was found.
@@ -147,6 +165,34 @@ pub struct UpArgs {
     /// Log warnings and errors only, and nothing that components print
     #[arg(short, long)]
     pub quiet: bool,
+}
+
+/// How to run it, and how to follow its sources.
+#[derive(Debug, Args)]
+pub struct WatchArgs {
+    #[command(flatten)]
+    #[allow(missing_docs, reason = "flattened")]
+    pub up: UpArgs,
+
+    /// Build nothing: follow the wasm files, which somebody else builds
+    #[arg(long)]
+    pub skip_build: bool,
+
+    /// How long to wait for further changes after one
+    #[arg(long, value_name = "MILLISECONDS", default_value_t = 100, value_parser = clap::value_parser!(u64).range(..=60_000))]
+    pub debounce: u64,
+}
+
+/// What to build.
+#[derive(Debug, Args)]
+pub struct BuildArgs {
+    /// The manifest, or its folder
+    #[arg(short = 'f', long, value_name = "PATH", default_value = "spin.toml")]
+    pub from: PathBuf,
+
+    /// Build these components only
+    #[arg(short, long = "component", value_name = "ID", value_parser = parse_component)]
+    pub components: Vec<ComponentId>,
 }
 
 /// How to serve the queue alone.

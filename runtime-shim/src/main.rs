@@ -11,7 +11,7 @@ use gristmill::drain::StopSignals;
 use gristmill::logging::Wanted;
 use gristmill::plugin::{Plugin, Request};
 use gristmill::settings::Environment;
-use gristmill::{check, logging, printer, queue, scaffold, up};
+use gristmill::{build, check, logging, printer, queue, scaffold, up, watch};
 
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
@@ -35,7 +35,11 @@ fn main() -> ExitCode {
 fn as_command(environment: &Environment) -> anyhow::Result<()> {
     let cli = Cli::parse();
     let wanted = Wanted {
-        quiet: matches!(&cli.command, Command::Up(args) if args.quiet),
+        quiet: match &cli.command {
+            Command::Up(args) => args.quiet,
+            Command::Watch(args) => args.up.quiet,
+            _ => false,
+        },
         ..Wanted::default()
     };
     logging::start(environment, wanted)?;
@@ -44,6 +48,11 @@ fn as_command(environment: &Environment) -> anyhow::Result<()> {
             let signals = StopSignals::listen().context("cannot listen for signals")?;
             up::run((*args).into(), signals, environment).await
         }),
+        Command::Watch(args) => block_on(async {
+            let signals = StopSignals::listen().context("cannot listen for signals")?;
+            watch::run(*args, signals, environment).await
+        }),
+        Command::Build(args) => block_on(async { Ok(build::run(args).await?) }),
         Command::Check(args) => block_on(check::run(args, environment)),
         Command::New(args) => scaffold::run(&args).map_err(Into::into),
         Command::Queue(args) => block_on(queue::serve_alone(args)),

@@ -133,8 +133,9 @@ pub struct Component {
     pub ai_models: Vec<String>,
     #[serde(default, rename = "targets")]
     _targets: Option<Vec<toml::Value>>,
-    #[serde(default, rename = "build")]
-    _build: Option<toml::Table>,
+    /// How it is built.
+    #[serde(default)]
+    pub build: Option<Build>,
     /// What is said about it to tools; Spin ignores it.
     #[serde(default)]
     pub tool: ComponentTools,
@@ -145,6 +146,39 @@ pub struct Component {
     pub dependencies: BTreeMap<String, toml::Value>,
     #[serde(default, rename = "profile")]
     _profile: BTreeMap<String, toml::Table>,
+}
+
+/// `[component.<id>.build]`. Other tools may have keys of their own in it.
+#[derive(Debug, Deserialize)]
+pub struct Build {
+    /// What a shell runs.
+    pub command: Commands,
+    /// Where, relative to the manifest.
+    #[serde(default)]
+    pub workdir: PathBuf,
+    /// What it is built from: patterns, relative to `workdir`.
+    #[serde(default)]
+    pub watch: Vec<String>,
+}
+
+/// `command = …`.
+#[derive(Debug, Deserialize)]
+#[serde(untagged)]
+pub enum Commands {
+    /// One.
+    Single(String),
+    /// One after the other.
+    Several(Vec<String>),
+}
+
+impl Commands {
+    /// All of them.
+    pub fn to_vec(&self) -> Vec<String> {
+        match self {
+            Self::Single(command) => vec![command.clone()],
+            Self::Several(commands) => commands.clone(),
+        }
+    }
 }
 
 /// `source = …`.

@@ -17,6 +17,11 @@ pub fn line(text: impl Display) {
     let _ = writeln!(out, "{text}").and_then(|()| out.flush());
 }
 
+/// What a command is about to do, on stderr.
+pub fn progress(text: impl Display) {
+    eprintln!("{text}");
+}
+
 /// What a program reads from stderr.
 pub fn metadata(text: &str) {
     eprintln!("{text}");
@@ -29,14 +34,22 @@ pub fn warning(text: impl Display, hint: impl Display) {
 
 /// An error with its causes on stderr.
 pub fn error(error: &anyhow::Error) {
-    eprintln!("error: {error}");
-    let mut said = error.to_string();
-    for cause in error.chain().skip(1) {
+    let mut texts = explanation(error).into_iter();
+    eprintln!("error: {}", texts.next().unwrap_or_default());
+    for text in texts {
+        eprintln!("  caused by: {text}");
+    }
+}
+
+/// The text of an error and of its causes. Many errors repeat their source in
+/// their own text; that is left out.
+pub fn explanation(error: &anyhow::Error) -> Vec<String> {
+    let mut texts: Vec<String> = Vec::new();
+    for cause in error.chain() {
         let text = cause.to_string();
-        // Many errors repeat their source in their own text.
-        if !said.contains(&text) {
-            eprintln!("  caused by: {text}");
-            said = text;
+        if !texts.last().is_some_and(|said| said.contains(&text)) {
+            texts.push(text);
         }
     }
+    texts
 }

@@ -81,6 +81,15 @@ pub enum AppSource {
     },
 }
 
+/// The manifest that `--from` names: the file, or the one in the folder.
+pub fn manifest_file(from: &Path) -> PathBuf {
+    if from.is_dir() {
+        from.join("spin.toml")
+    } else {
+        from.to_owned()
+    }
+}
+
 /// What the place of a description decides.
 struct Described {
     manifest: Manifest,
@@ -95,11 +104,7 @@ impl AppSource {
     fn read(self) -> Result<Described, ProjectError> {
         match self {
             Self::Manifest(path) => {
-                let path = if path.is_dir() {
-                    path.join("spin.toml")
-                } else {
-                    path
-                };
+                let path = manifest_file(&path);
                 let base_dir = path.parent().filter(|dir| !dir.as_os_str().is_empty());
                 let base_dir = base_dir.unwrap_or(Path::new(".")).to_owned();
                 Ok(Described {

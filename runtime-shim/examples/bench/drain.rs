@@ -12,7 +12,7 @@ use clap::Parser;
 use gristmill::app::App;
 use gristmill::aws::AwsSettings;
 use gristmill::cli::{Cli, Command};
-use gristmill::invoker::{Invoker, InvokerOptions};
+use gristmill::invoker::{Invoker, InvokerOptions, Sandboxes};
 use gristmill::metrics::Metrics;
 use gristmill::project::{AppSource, Project};
 use gristmill::queue::{Consumer, EmbeddedQueue, QueueSource};
@@ -76,8 +76,7 @@ pub(crate) async fn resolve(
     let app = project.app(origin)?;
     let stores = project.open_stores(&app).await?;
     let options = InvokerOptions {
-        max_memory: project.max_memory,
-        cache_dir: None,
+        sandboxes: Sandboxes::new(project.max_memory, None)?,
         http_deadline: Duration::from_secs(10),
         backends: project.backends.clone(),
         databases: project.open_databases(&app)?,

@@ -12,7 +12,7 @@ use anyhow::Context;
 use crate::app::App;
 use crate::backends::Backends;
 use crate::cli::CheckArgs;
-use crate::invoker::{Invoker, InvokerOptions};
+use crate::invoker::{Invoker, InvokerOptions, Sandboxes};
 use crate::metrics::Metrics;
 use crate::printer;
 use crate::project::{AppSource, Project};
@@ -29,8 +29,7 @@ pub async fn run(args: CheckArgs, environment: &Environment) -> anyhow::Result<(
     let stores = project.open_stores(&app).await?;
     let mut report = triggers(&app);
     let options = InvokerOptions {
-        max_memory: project.max_memory,
-        cache_dir: Some(project.cache_dir()),
+        sandboxes: Sandboxes::new(project.max_memory, Some(project.cache_dir()))?,
         http_deadline: std::time::Duration::from_secs(1),
         backends: project.backends.clone(),
         databases: project.open_databases(&app)?,

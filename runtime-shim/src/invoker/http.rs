@@ -120,13 +120,11 @@ impl Invoker {
         };
         let permit = match caller {
             Caller::Client => {
-                let acquire = Arc::clone(&self.permits).acquire_owned();
-                tokio::time::timeout_at(deadline.into(), acquire)
-                    .await
-                    .ok()
-                    .and_then(Result::ok)
+                let free = self.sandboxes.for_request();
+                let free = tokio::time::timeout_at(deadline.into(), free);
+                free.await.ok().flatten()
             }
-            Caller::Component { .. } => Arc::clone(&self.chain_permits).try_acquire_owned().ok(),
+            Caller::Component { .. } => self.sandboxes.for_chained(),
         };
         let Some(permit) = permit else {
             return Outcome::Overloaded;

@@ -3,13 +3,12 @@
 
 mod http;
 mod meter;
+mod sandboxes;
 
 use std::collections::BTreeMap;
-use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use tokio::sync::Semaphore;
 use tokio_util::task::TaskTracker;
 use wasmtime::component::{InstancePre, Linker};
 use wasmtime::{PoolConcurrencyLimitError, Store, Trap};
@@ -19,7 +18,7 @@ use crate::app::{App, Component, Wasm};
 use crate::backends::{Backends, Dependencies};
 use crate::capabilities::{self, Clients, Grants, MemoryBudget, Sandbox};
 use crate::databases::Databases;
-use crate::engine::{CHAIN_SANDBOXES, Engine, EngineError, HTTP_SANDBOXES};
+use crate::engine::{Engine, EngineError};
 use crate::http::router::{RouteMatch, Router};
 use crate::metrics::Metrics;
 use crate::names::ComponentId;
@@ -28,6 +27,7 @@ use crate::wasm::{self, WasmError};
 
 pub use http::{Caller, failure_response};
 use meter::Meter;
+pub use sandboxes::Sandboxes;
 
 #[allow(
     missing_docs,
@@ -172,10 +172,8 @@ pub struct Interfaces<'a> {
 
 /// What the host needs to know beside the application.
 pub struct InvokerOptions {
-    /// Bytes of linear memory for one sandbox.
-    pub max_memory: usize,
-    /// Where machine code is kept.
-    pub cache_dir: Option<PathBuf>,
+    /// Where they run.
+    pub sandboxes: Sandboxes,
     /// How long a request may take, response body included.
     pub http_deadline: Duration,
     /// The servers that components may lean on.
@@ -186,16 +184,12 @@ pub struct InvokerOptions {
 
 /// Every component of the application, ready to run.
 pub struct Invoker {
-    engine: Engine,
+    sandboxes: Sandboxes,
     components: BTreeMap<ComponentId, Loaded>,
     router: Router,
     clients: Clients,
     backends: Backends,
     requests: TaskTracker,
-    permits: Arc<Semaphore>,
-    chain_permits: Arc<Semaphore>,
-    max_memory: usize,
-    memory_budget: Arc<MemoryBudget>,
     http_deadline: Duration,
 }
 
@@ -207,7 +201,8 @@ impl Invoker {
         options: InvokerOptions,
         metrics: &Metrics,
     ) -> Result<Self, LoadError> {
-        let engine = Engine::new(options.max_memory, options.cache_dir)?;
+        let sandboxes = options.sandboxes;
+        let engine = &sandboxes.engine;
         let mut linker = Linker::new(engine.wasm());
         capabilities::add_to_linker(&mut linker).map_err(LoadError::Linker)?;
         let shared = Shared {
@@ -216,20 +211,16 @@ impl Invoker {
         };
         let mut components = BTreeMap::new();
         for (id, spec) in app.components {
-            let loaded = Loaded::new(&engine, &linker, spec, &shared, metrics)?;
+            let loaded = Loaded::new(engine, &linker, spec, &shared, metrics)?;
             components.insert(id, loaded);
         }
         let invoker = Self {
-            engine,
+            sandboxes,
             components,
             router: app.router,
             clients: Clients::new(&options.backends),
             backends: options.backends,
             requests: TaskTracker::new(),
-            permits: Arc::new(Semaphore::new(HTTP_SANDBOXES as usize)),
-            chain_permits: Arc::new(Semaphore::new(CHAIN_SANDBOXES as usize)),
-            max_memory: options.max_memory,
-            memory_budget: Arc::new(MemoryBudget::of_this_machine()),
             http_deadline: options.http_deadline,
         };
         for component in &app.http_components {
@@ -319,12 +310,17 @@ impl Invoker {
 
     /// Bytes of linear memory for one sandbox.
     pub fn max_memory(&self) -> usize {
-        self.max_memory
+        self.sandboxes.max_memory
     }
 
     /// Bytes of linear memory for all sandboxes together.
     pub fn memory_budget(&self) -> Arc<MemoryBudget> {
-        Arc::clone(&self.memory_budget)
+        Arc::clone(&self.sandboxes.memory_budget)
+    }
+
+    /// Where its components run.
+    pub fn sandboxes(&self) -> &Sandboxes {
+        &self.sandboxes
     }
 
     /// Where `path` leads.
@@ -344,6 +340,9 @@ impl Invoker {
         };
         let Some(pre) = &loaded.queue else {
             return Outcome::Trap(format!("component `{id}` does not export `{QUEUE_EXPORT}`"));
+        };
+        let Some(_permit) = self.sandboxes.for_event().await else {
+            return Outcome::Overloaded;
         };
         self.run(loaded, 0, Instant::now() + timeout, async |store| {
             let handler = pre.instantiate_async(&mut *store).await?;
@@ -369,6 +368,9 @@ impl Invoker {
         let Some(pre) = &loaded.cron else {
             return Outcome::Trap(format!("component `{id}` does not export `{CRON_EXPORT}`"));
         };
+        let Some(_permit) = self.sandboxes.for_event().await else {
+            return Outcome::Overloaded;
+        };
         self.run(loaded, 0, Instant::now() + timeout, async |store| {
             let handler = pre.instantiate_async(&mut *store).await?;
             let answer = handler
@@ -388,10 +390,10 @@ impl Invoker {
         call: impl AsyncFnOnce(&mut Store<Sandbox>) -> wasmtime::Result<Result<T, String>>,
     ) -> Outcome<T> {
         let mut running = loaded.meter.begin();
-        let _ticking = self.engine.keep_ticking();
+        let _ticking = self.sandboxes.engine.keep_ticking();
         let caller = Caller::Component { depth, deadline };
         let sandbox = Sandbox::new(Arc::clone(&loaded.grants), Arc::clone(self), caller);
-        let mut store = Store::new(self.engine.wasm(), sandbox);
+        let mut store = Store::new(self.sandboxes.engine.wasm(), sandbox);
         store.limiter(Sandbox::limits);
         // The guest yields at each tick, which lets the deadline be seen and
         // others run.

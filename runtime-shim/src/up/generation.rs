@@ -12,10 +12,19 @@ use tokio_util::task::task_tracker::TaskTrackerToken;
 use crate::admin::Health;
 use crate::app::App;
 use crate::cron::{Begin, CronJob};
-use crate::invoker::{Invoker, InvokerOptions};
+use crate::invoker::{Invoker, InvokerOptions, Sandboxes};
 use crate::metrics::Metrics;
 use crate::project::Project;
 use crate::queue::{Consumer, EmbeddedQueue, QueueSource};
+
+/// What outlives it, and it makes use of.
+pub(super) struct Lent<'a> {
+    pub(super) embedded: Option<&'a EmbeddedQueue>,
+    pub(super) metrics: &'a Arc<Metrics>,
+    /// Of what ran before.
+    pub(super) sandboxes: Option<Sandboxes>,
+    pub(super) request_timeout: Duration,
+}
 
 /// Ready to run.
 pub(super) struct Generation {
@@ -28,13 +37,7 @@ pub(super) struct Generation {
 impl Generation {
     /// Opens and connects everything that `app` needs, so that nothing starts which
     /// would fail later.
-    pub(super) async fn load(
-        project: &Project,
-        app: App,
-        embedded: Option<&EmbeddedQueue>,
-        metrics: &Arc<Metrics>,
-        request_timeout: Duration,
-    ) -> anyhow::Result<Self> {
+    pub(super) async fn load(project: &Project, app: App, lent: Lent<'_>) -> anyhow::Result<Self> {
         let stores = project.open_stores(&app).await?;
         let health = Health {
             stores,
@@ -43,7 +46,7 @@ impl Generation {
         };
         // Those that do not answer are named in the log before anything starts.
         health.backends.probe().await;
-        let loaded = Self::connect(project, app, embedded, metrics, request_timeout, &health);
+        let loaded = Self::connect(project, app, lent, &health);
         match loaded.await {
             Ok((invoker, consumers, jobs)) => Ok(Self {
                 health: Arc::new(Health {
@@ -64,22 +67,24 @@ impl Generation {
     async fn connect(
         project: &Project,
         app: App,
-        embedded: Option<&EmbeddedQueue>,
-        metrics: &Arc<Metrics>,
-        request_timeout: Duration,
+        lent: Lent<'_>,
         health: &Health,
     ) -> anyhow::Result<(Arc<Invoker>, Vec<Consumer>, Vec<CronJob>)> {
         let queues = app.queues.clone();
         let schedules = app.schedules.clone();
+        let max_memory = project.max_memory;
+        let known = lent.sandboxes.and_then(|known| known.of(max_memory));
         let options = InvokerOptions {
-            max_memory: project.max_memory,
-            cache_dir: Some(project.cache_dir()),
-            http_deadline: request_timeout,
+            sandboxes: match known {
+                Some(known) => known,
+                None => Sandboxes::new(max_memory, Some(project.cache_dir()))?,
+            },
+            http_deadline: lent.request_timeout,
             backends: health.backends.clone(),
             databases: project.open_databases(&app)?,
         };
         let loading = {
-            let (stores, metrics) = (health.stores.clone(), Arc::clone(metrics));
+            let (stores, metrics) = (health.stores.clone(), Arc::clone(lent.metrics));
             move || Invoker::load(app, &stores, options, &metrics)
         };
         let invoker = tokio::task::spawn_blocking(loading)
@@ -88,18 +93,19 @@ impl Generation {
         let invoker = Arc::new(invoker);
         let mut consumers = Vec::new();
         for trigger in queues {
-            let source = QueueSource::connect(&trigger.queue_url, embedded, &project.aws).await?;
+            let source =
+                QueueSource::connect(&trigger.queue_url, lent.embedded, &project.aws).await?;
             let source = Arc::new(source);
             consumers.push(Consumer::new(
                 trigger,
                 source,
                 Arc::clone(&invoker),
-                metrics,
+                lent.metrics,
             ));
         }
         let jobs = schedules
             .into_iter()
-            .map(|trigger| CronJob::new(trigger, Arc::clone(&invoker), metrics))
+            .map(|trigger| CronJob::new(trigger, Arc::clone(&invoker), lent.metrics))
             .collect();
         Ok((invoker, consumers, jobs))
     }

@@ -22,6 +22,7 @@ use crate::cli::{ProjectOptions, UpArgs};
 use crate::drain::{Asked, StopSignals};
 use crate::embedded_origin::origin_of;
 use crate::http::server;
+use crate::invoker::Sandboxes;
 use crate::metrics::Metrics;
 use crate::printer;
 use crate::project::{AppSource, Project};
@@ -29,7 +30,7 @@ use crate::queue::EmbeddedQueue;
 use crate::seeds::Seeds;
 use crate::settings::Environment;
 
-use generation::{Current, Generation, Running};
+use generation::{Current, Generation, Lent, Running};
 use support::Support;
 
 /// What is left of the grace period for closing what others still use.
@@ -116,6 +117,7 @@ struct Loaded {
 struct Before {
     state_dir: Option<PathBuf>,
     queue: Option<EmbeddedQueue>,
+    sandboxes: Option<Sandboxes>,
     serves: bool,
     first: bool,
 }
@@ -127,6 +129,7 @@ impl Host {
         let before = Before {
             state_dir: None,
             queue: None,
+            sandboxes: None,
             serves: false,
             first: true,
         };
@@ -202,7 +205,8 @@ impl Host {
                             retiring.spawn(before.retire(grace));
                         }
                         Err(error) => tracing::error!(
-                            "cannot reload, the application goes on as it was: {error:#}"
+                            "cannot reload, the application goes on as it was: {}",
+                            printer::explanation(&error).join(": ")
                         ),
                     }
                 }
@@ -219,6 +223,7 @@ impl Host {
         let before = Before {
             state_dir: Some(self.state_dir.clone()),
             queue: self.support.embedded().cloned(),
+            sandboxes: Some(self.running.invoker().sandboxes().clone()),
             serves: self.front.serves(),
             first: false,
         };
@@ -334,8 +339,13 @@ async fn load(
         Some(address) => Some(bind(address, what.admin_flag).await?),
         None => None,
     };
-    let generation =
-        Generation::load(&project, app, embedded, metrics, what.request_timeout).await?;
+    let lent = Lent {
+        embedded,
+        metrics,
+        sandboxes: before.sandboxes,
+        request_timeout: what.request_timeout,
+    };
+    let generation = Generation::load(&project, app, lent).await?;
     Ok(Loaded {
         generation,
         state_dir: project.state_dir,

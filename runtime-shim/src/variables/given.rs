@@ -34,6 +34,16 @@ pub struct GivenError {
     reason: String,
 }
 
+impl Given {
+    /// The file that it is read from, if it is.
+    pub fn file(&self) -> Option<&Path> {
+        match self {
+            Self::Value(..) => None,
+            Self::Text(_, path) | Self::Table(path, _) => Some(path),
+        }
+    }
+}
+
 /// Without the value.
 impl std::fmt::Debug for Given {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {

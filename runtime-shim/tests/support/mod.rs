@@ -121,6 +121,7 @@ pub fn output(command: &mut Command) -> Output {
 /// An application: a folder with a manifest, and the process that runs it.
 pub struct App {
     dir: Arc<tempfile::TempDir>,
+    command: &'static str,
     args: Vec<String>,
     env: Vec<(String, String)>,
     process: Option<Process>,
@@ -157,9 +158,32 @@ impl App {
         for (name, content) in files {
             std::fs::write(dir.path().join(name), content).unwrap();
         }
+        Self::run("up", dir, manifest, args, env)
+    }
+
+    /// Follows it, in a folder that `prepare` fills.
+    pub fn watch(manifest: &str, prepare: impl FnOnce(&Path)) -> Self {
+        Self::watch_with(manifest, &[], prepare)
+    }
+
+    /// The same with further flags.
+    pub fn watch_with(manifest: &str, args: &[&str], prepare: impl FnOnce(&Path)) -> Self {
+        let dir = tempfile::tempdir().unwrap();
+        prepare(dir.path());
+        Self::run("watch", dir, manifest, args, &[])
+    }
+
+    fn run(
+        command: &'static str,
+        dir: tempfile::TempDir,
+        manifest: &str,
+        args: &[&str],
+        env: &[(&str, &str)],
+    ) -> Self {
         std::fs::write(dir.path().join("spin.toml"), manifest).unwrap();
         let mut app = Self {
             dir: Arc::new(dir),
+            command,
             args: args.iter().map(|s| (*s).to_owned()).collect(),
             env: env
                 .iter()
@@ -181,7 +205,7 @@ impl App {
         self.kill();
         let mut command = gristmill(self.dir.path());
         command.args([
-            "up",
+            self.command,
             "--listen",
             "127.0.0.1:0",
             "--queue-listen",
