@@ -96,7 +96,7 @@ fn move_into(from: &Path, to: &Path) -> Result<(), FolderError> {
         match renamed {
             Ok(path) => moved.push(path),
             Err(error) => {
-                for path in moved.iter() {
+                for path in &moved {
                     remove(path);
                 }
                 return Err(FolderError::at(to)(error));

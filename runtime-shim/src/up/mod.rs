@@ -82,13 +82,13 @@ pub async fn run(
     environment: &Environment,
 ) -> anyhow::Result<()> {
     let host = tokio::select! {
-        started = Host::start(what, environment) => started?,
+        started = Box::pin(Host::start(what, environment)) => started?,
         signal = signals.next_stop() => {
             tracing::info!("{signal}: stopped before anything was started");
             return Ok(());
         }
     };
-    host.serve(&mut signals, None).await
+    Box::pin(host.serve(&mut signals, None)).await
 }
 
 /// What outlives a reload: addresses, the embedded queue, figures.

@@ -49,7 +49,7 @@ pub async fn run(
     // One that waits stands for all that come: each reads everything.
     let (changes, reloads) = mpsc::channel(1);
     tokio::select! {
-        served = host.serve(&mut signals, Some(reloads)) => served,
+        served = Box::pin(host.serve(&mut signals, Some(reloads))) => served,
         broken = follower.follow(changes) => match broken? {},
     }
 }
@@ -92,7 +92,7 @@ impl Follower {
         self.build(|_| true).await?;
         // Building may have made the folders of what is watched.
         self.watcher.watch(self.sources.folders());
-        Host::start(what.clone(), environment).await
+        Box::pin(Host::start(what.clone(), environment)).await
     }
 
     /// The next change of something that counts.
