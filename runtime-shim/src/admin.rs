@@ -9,9 +9,10 @@ use hyper::body::Incoming;
 use wasmtime_wasi_http::WasiBody;
 
 use crate::backends::Backends;
+use crate::health::Health;
 use crate::http::problem;
 use crate::metrics::{BackendLabels, Metrics, QueueLabels};
-use crate::queue::{EmbeddedQueue, QueueHealth};
+use crate::queue::EmbeddedQueue;
 use crate::stores::Stores;
 
 /// What the process is doing.
@@ -28,17 +29,17 @@ pub struct Readiness {
     phase: AtomicU8,
     stores: Stores,
     backends: Backends,
-    queues: Vec<Arc<QueueHealth>>,
+    sources: Vec<Arc<Health>>,
 }
 
 impl Readiness {
     /// Not ready yet.
-    pub fn starting(stores: Stores, backends: Backends, queues: Vec<Arc<QueueHealth>>) -> Self {
+    pub fn starting(stores: Stores, backends: Backends, sources: Vec<Arc<Health>>) -> Self {
         Self {
             phase: AtomicU8::new(Phase::Starting as u8),
             stores,
             backends,
-            queues,
+            sources,
         }
     }
 
@@ -69,7 +70,7 @@ impl Readiness {
             obstacles.push(format!("key-value store `{label}`: {error}"));
         }
         obstacles.extend(self.backends.down().iter().map(ToString::to_string));
-        obstacles.extend(self.queues.iter().filter_map(|queue| queue.obstacle()));
+        obstacles.extend(self.sources.iter().filter_map(|source| source.obstacle()));
         obstacles
     }
 }

@@ -98,6 +98,20 @@ pub struct ComponentNeeds {
     /// Bytes of the largest value that it stores, by the store's label.
     #[serde(default)]
     pub max_value_bytes: BTreeMap<StoreLabel, usize>,
+    /// How its Redis triggers call it.
+    #[serde(default)]
+    pub redis: RedisOptions,
+}
+
+/// `[component.<id>.tool.gristmill.redis]`. Not beside the trigger, as with queues:
+/// stock Spin refuses keys there that it does not know.
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct RedisOptions {
+    /// Messages of one trigger handled at once.
+    pub max_concurrency: Option<u32>,
+    /// How long one message may take.
+    pub timeout_secs: Option<u64>,
 }
 
 /// `[component.<id>]`.
@@ -255,6 +269,28 @@ pub struct CronTrigger {
     pub cron_expression: String,
 }
 
+/// `[[trigger.redis]]`, the keys of Spin's own Redis trigger.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct RedisTrigger {
+    #[serde(default, rename = "id")]
+    _id: String,
+    /// The component that is called.
+    pub component: ComponentId,
+    /// Which messages.
+    pub channel: String,
+    /// From which server, unless from that of the application.
+    pub address: Option<String>,
+}
+
+/// `[application.trigger.redis]`.
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct RedisTriggerDefaults {
+    /// The server of triggers that name none.
+    pub address: Option<String>,
+}
+
 #[derive(Debug, Default)]
 struct ManifestVersion;
 
@@ -291,7 +327,7 @@ pub enum ManifestError {
     /// A trigger's table does not have the keys of its type.
     #[error("`[[trigger.{kind}]]` number {number} is malformed: {reason}")]
     Trigger {
-        /// `http`, `sqs` or `cron`.
+        /// `http`, `sqs`, `cron` or `redis`.
         kind: String,
         /// Counted from 1.
         number: usize,
@@ -301,7 +337,7 @@ pub enum ManifestError {
     /// `[application.trigger.<kind>]` does not have the keys of its type.
     #[error("`[application.trigger.{kind}]` is malformed: {reason}")]
     TriggerDefaults {
-        /// `http`, `sqs` or `cron`.
+        /// `http`, `sqs`, `cron` or `redis`.
         kind: String,
         /// What is wrong.
         reason: String,
@@ -311,7 +347,7 @@ pub enum ManifestError {
         "`[[trigger.{kind}]]` names component `{component}`, which the manifest does not define"
     )]
     UnknownComponent {
-        /// `http`, `sqs` or `cron`.
+        /// `http`, `sqs`, `cron` or `redis`.
         kind: String,
         /// The missing component.
         component: ComponentId,
@@ -399,6 +435,15 @@ impl Manifest {
         let triggers: Vec<CronTrigger> = self.triggers_of("cron")?;
         for trigger in &triggers {
             self.require_component("cron", &trigger.component)?;
+        }
+        Ok(triggers)
+    }
+
+    /// The Redis triggers.
+    pub fn redis_triggers(&self) -> Result<Vec<RedisTrigger>, ManifestError> {
+        let triggers: Vec<RedisTrigger> = self.triggers_of("redis")?;
+        for trigger in &triggers {
+            self.require_component("redis", &trigger.component)?;
         }
         Ok(triggers)
     }

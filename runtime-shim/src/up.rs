@@ -22,6 +22,7 @@ use crate::metrics::Metrics;
 use crate::printer;
 use crate::project::{AppSource, Project};
 use crate::queue::{Consumer, EmbeddedQueue, QueueSource};
+use crate::redis_trigger::Subscriber;
 use crate::seeds::Seeds;
 use crate::settings::Environment;
 
@@ -144,6 +145,7 @@ async fn start(what: Run, environment: &Environment) -> anyhow::Result<Running> 
     let metrics = Arc::new(Metrics::new());
     let queues = app.queues.clone();
     let schedules = app.schedules.clone();
+    let subscriptions = app.subscriptions.clone();
     let options = InvokerOptions {
         max_memory: project.max_memory,
         cache_dir: Some(project.cache_dir()),
@@ -175,6 +177,7 @@ async fn start(what: Run, environment: &Environment) -> anyhow::Result<Running> 
         .into_iter()
         .map(|trigger| CronJob::new(trigger, Arc::clone(&invoker), &metrics))
         .collect();
+    let subscribers = Subscriber::start_all(subscriptions, &invoker, &metrics).await;
 
     if let Some(listener) = &http_listener {
         printer::line(format_args!(
@@ -192,14 +195,18 @@ async fn start(what: Run, environment: &Environment) -> anyhow::Result<Running> 
     let readiness = Readiness::starting(
         stores,
         backends.clone(),
-        consumers.iter().map(Consumer::health).collect(),
+        consumers
+            .iter()
+            .map(Consumer::health)
+            .chain(subscribers.iter().map(Subscriber::health))
+            .collect(),
     );
     let admin = Arc::new(Admin {
         readiness,
         metrics,
         embedded: embedded.clone(),
     });
-    let services = Services::start(&invoker, http_listener, consumers, jobs);
+    let services = Services::start(&invoker, http_listener, consumers, jobs, subscribers);
     let support = Support::start(Arc::clone(&admin), admin_listener, embedded, queue_server);
     admin.readiness.set_running();
     printer::line("Ready");
@@ -231,6 +238,7 @@ impl Services {
         http: Option<TcpListener>,
         consumers: Vec<Consumer>,
         jobs: Vec<CronJob>,
+        subscribers: Vec<Subscriber>,
     ) -> Self {
         let intake = CancellationToken::new();
         let mut tasks = JoinSet::new();
@@ -244,6 +252,9 @@ impl Services {
         }
         for job in jobs {
             tasks.spawn(job.run(intake.clone()));
+        }
+        for subscriber in subscribers {
+            tasks.spawn(subscriber.run(intake.clone()));
         }
         Self { intake, tasks }
     }

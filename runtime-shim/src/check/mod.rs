@@ -18,10 +18,10 @@ use crate::printer;
 use crate::project::{AppSource, Project};
 use crate::settings::Environment;
 
-use report::{BackendReport, QueueReport, Report, RouteReport, ScheduleReport};
+use report::{BackendReport, QueueReport, Report, RouteReport, ScheduleReport, SubscriptionReport};
 
 /// Checks the application and prints what its components export, import and are
-/// granted, its routes, queues and schedules.
+/// granted, its routes, queues, schedules and subscriptions.
 pub async fn run(args: CheckArgs, environment: &Environment) -> anyhow::Result<()> {
     let source = AppSource::Manifest(args.project.from);
     let project = Project::load(source, args.project.options, environment).await?;
@@ -74,11 +74,17 @@ fn triggers(app: &App) -> Report {
         schedule: cron.schedule.to_string(),
         component: cron.component.to_string(),
     });
+    let subscriptions = app.subscriptions.iter().map(|redis| SubscriptionReport {
+        channel: redis.channel.clone(),
+        server: redis.server.name().to_owned(),
+        component: redis.component.to_string(),
+    });
     Report {
         application: app.name.clone(),
         routes: routes.collect(),
         queues: queues.collect(),
         schedules: schedules.collect(),
+        subscriptions: subscriptions.collect(),
         ..Report::default()
     }
 }

@@ -57,6 +57,20 @@ mod cron_bindings {
     });
 }
 
+#[allow(
+    missing_docs,
+    unreachable_pub,
+    clippy::pedantic,
+    reason = "generated from wit/, where the contract is documented"
+)]
+mod redis_bindings {
+    wasmtime::component::bindgen!({
+        path: "../wit/spin-redis.wit",
+        world: "spin-redis",
+        exports: { default: async },
+    });
+}
+
 use bindings::SpinSqsPre;
 use bindings::fermyon::spin_sqs::sqs_types::Error as GuestError;
 pub use bindings::fermyon::spin_sqs::sqs_types::{
@@ -64,6 +78,7 @@ pub use bindings::fermyon::spin_sqs::sqs_types::{
 };
 use cron_bindings::SpinCronPre;
 use cron_bindings::fermyon::spin_cron::cron_types::{Error as CronError, Metadata};
+use redis_bindings::SpinRedisPre;
 
 /// The export for requests.
 pub const HTTP_EXPORT: &str = "wasi:http/incoming-handler";
@@ -71,6 +86,8 @@ pub const HTTP_EXPORT: &str = "wasi:http/incoming-handler";
 pub const QUEUE_EXPORT: &str = "handle-queue-message";
 /// The export for schedules.
 pub const CRON_EXPORT: &str = "handle-cron-event";
+/// The export for messages of Redis.
+pub const REDIS_EXPORT: &str = "fermyon:spin/inbound-redis";
 
 /// How an invocation ended.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -157,6 +174,7 @@ struct Loaded {
     http: Option<ProxyPre<Sandbox>>,
     queue: Option<SpinSqsPre<Sandbox>>,
     cron: Option<SpinCronPre<Sandbox>>,
+    redis: Option<SpinRedisPre<Sandbox>>,
     meter: Meter,
 }
 
@@ -258,6 +276,12 @@ impl Invoker {
             let component = &schedule.component;
             invoker.require(component, "a `[[trigger.cron]]`", CRON_EXPORT, |loaded| {
                 loaded.cron.is_some()
+            })?;
+        }
+        for subscription in &app.subscriptions {
+            let component = &subscription.component;
+            invoker.require(component, "a `[[trigger.redis]]`", REDIS_EXPORT, |loaded| {
+                loaded.redis.is_some()
             })?;
         }
         Ok(invoker)
@@ -379,6 +403,31 @@ impl Invoker {
         .await
     }
 
+    /// Hands the payload of a message of Redis to component `id`, which must be
+    /// done within `timeout`. Its error says nothing: the reason is in its log.
+    pub async fn redis_message(
+        self: &Arc<Self>,
+        id: &ComponentId,
+        payload: &[u8],
+        timeout: Duration,
+    ) -> Outcome<()> {
+        let Some(loaded) = self.components.get(id) else {
+            return unknown(id);
+        };
+        let Some(pre) = &loaded.redis else {
+            return Outcome::Trap(format!("component `{id}` does not export `{REDIS_EXPORT}`"));
+        };
+        self.run(loaded, 0, Instant::now() + timeout, async |store| {
+            let handler = pre.instantiate_async(&mut *store).await?;
+            let answer = handler
+                .fermyon_spin_inbound_redis()
+                .call_handle_message(&mut *store, payload)
+                .await?;
+            Ok(answer.map_err(|_| "what it printed tells why".to_owned()))
+        })
+        .await
+    }
+
     /// Runs `call` in a fresh sandbox.
     async fn run<T>(
         self: &Arc<Self>,
@@ -459,7 +508,8 @@ impl Loaded {
         let http = self.http.as_ref().map(|_| HTTP_EXPORT);
         let queue = self.queue.as_ref().map(|_| QUEUE_EXPORT);
         let cron = self.cron.as_ref().map(|_| CRON_EXPORT);
-        [http, queue, cron].into_iter().flatten()
+        let redis = self.redis.as_ref().map(|_| REDIS_EXPORT);
+        [http, queue, cron, redis].into_iter().flatten()
     }
 
     fn new(
@@ -493,6 +543,7 @@ impl Loaded {
             http: exported(&pre, HTTP_EXPORT, ProxyPre::new),
             queue: exported(&pre, QUEUE_EXPORT, SpinSqsPre::new),
             cron: exported(&pre, CRON_EXPORT, SpinCronPre::new),
+            redis: exported(&pre, REDIS_EXPORT, SpinRedisPre::new),
             meter: Meter::new(metrics, &spec.id),
             grants: Arc::new(Grants {
                 dependencies: Arc::new(Dependencies::new(shared.stores.backends(&spec.stores))),
