@@ -19,6 +19,7 @@ pub mod databases;
 pub mod drain;
 pub mod embedded_origin;
 pub mod engine;
+pub mod files;
 pub mod health;
 pub mod http;
 pub mod invoker;

@@ -128,11 +128,12 @@ pub struct Component {
     /// Its environment variables.
     #[serde(default)]
     pub environment: BTreeMap<String, String>,
-    /// Files that it sees. Not supported.
+    /// Files that it sees.
     #[serde(default)]
-    pub files: Vec<toml::Value>,
-    #[serde(default, rename = "exclude_files")]
-    _exclude_files: Vec<String>,
+    pub files: Vec<FileMount>,
+    /// Files that it does not see, whatever `files` says: patterns.
+    #[serde(default)]
+    pub exclude_files: Vec<String>,
     /// Hosts it may reach.
     #[serde(default)]
     pub allowed_outbound_hosts: Vec<String>,
@@ -178,6 +179,48 @@ impl Default for Source {
     fn default() -> Self {
         Self::File(PathBuf::new())
     }
+}
+
+/// An entry of `files`.
+#[derive(Debug, Deserialize)]
+#[serde(
+    untagged,
+    expecting = "an entry of `files` is a pattern, or `{ source = \"…\", destination = \"…\" }`"
+)]
+pub enum FileMount {
+    /// Files under their own paths.
+    Pattern(String),
+    /// A file or folder under another path.
+    Placement(FilePlacement),
+    /// Of a locked application.
+    #[serde(skip)]
+    Given {
+        /// What is seen.
+        content: FileContent,
+        /// Where the component sees it.
+        path: String,
+    },
+}
+
+/// `{ source = …, destination = … }`.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct FilePlacement {
+    /// A file or folder, relative to the manifest.
+    pub source: String,
+    /// Where the component sees it.
+    pub destination: String,
+}
+
+/// What a locked application gives to a component.
+#[derive(Clone, Debug)]
+pub enum FileContent {
+    /// A file or folder of this machine.
+    At(PathBuf),
+    /// The bytes of a file.
+    Inline(Arc<[u8]>),
+    /// Something that is not here: its digest, or its URL.
+    Elsewhere(String),
 }
 
 /// `[[trigger.http]]`.
@@ -478,7 +521,6 @@ impl Manifest {
             Source::Remote(_) => Some("a `source` that is not a file"),
         };
         let unsupported = [
-            (!component.files.is_empty()).then_some("`files`"),
             (!component.dependencies.is_empty()).then_some("`dependencies`"),
             (!component.ai_models.is_empty()).then_some("`ai_models`"),
             elsewhere,
@@ -580,8 +622,8 @@ mod tests {
                 "component `a`: a `source` that is not a file",
             ),
             (
-                "[component.a]\nsource = \"a.wasm\"\nfiles = [\"x\"]\n",
-                "component `a`: `files`",
+                "[component.a]\nsource = \"a.wasm\"\nfiles = [{ source = \"x\" }]\n",
+                "an entry of `files` is a pattern, or `{ source",
             ),
         ] {
             let error = error_of(tail);

@@ -152,6 +152,7 @@ async fn start(what: Run, environment: &Environment) -> anyhow::Result<Running> 
         http_deadline: what.request_timeout,
         backends: project.backends.clone(),
         databases: project.open_databases(&app)?,
+        files: project.mount_files(&app)?,
     };
     let loading = {
         let (stores, metrics) = (stores.clone(), Arc::clone(&metrics));

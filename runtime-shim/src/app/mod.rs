@@ -13,6 +13,7 @@ use std::sync::Arc;
 use crate::allowed_hosts::{AllowedHost, AllowedHostError, AllowedHosts};
 use crate::embedded_origin;
 use crate::engine::QUEUE_SANDBOXES;
+use crate::files::{FileGrantError, FileGrants};
 use crate::http::router::{RouteError, Router};
 use crate::manifest::{self, HttpTriggerDefaults, Manifest, ManifestError, Source};
 use crate::names::{ComponentId, DatabaseLabel, StoreLabel, VariableName};
@@ -122,6 +123,8 @@ pub struct Component {
     pub max_value_bytes: BTreeMap<StoreLabel, usize>,
     /// The labels of the SQLite databases it may open.
     pub databases: BTreeSet<DatabaseLabel>,
+    /// The files it sees.
+    pub files: FileGrants,
 }
 
 /// Where the wasm of a component is.
@@ -172,6 +175,14 @@ pub enum AppError {
         component: ComponentId,
         /// What is wrong.
         source: AllowedHostError,
+    },
+    /// Files that cannot be granted.
+    #[error("component `{component}`: {source}")]
+    Files {
+        /// Whose.
+        component: ComponentId,
+        /// What is wrong.
+        source: FileGrantError,
     },
     /// A host or a URL that cannot be shown.
     #[error(
@@ -558,6 +569,11 @@ fn resolve_component(
         // `require_supported` was asked before.
         Source::Remote(_) => Wasm::File(PathBuf::new()),
     };
+    let files = FileGrants::resolve(&component.files, &component.exclude_files, base_dir);
+    let files = files.map_err(|source| AppError::Files {
+        component: id.clone(),
+        source,
+    })?;
     Ok(Component {
         id: id.clone(),
         source,
@@ -567,6 +583,7 @@ fn resolve_component(
         stores,
         max_value_bytes,
         databases: component.sqlite_databases.iter().cloned().collect(),
+        files,
     })
 }
 

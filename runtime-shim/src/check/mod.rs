@@ -12,6 +12,7 @@ use anyhow::Context;
 use crate::app::App;
 use crate::backends::Backends;
 use crate::cli::CheckArgs;
+use crate::files::MountedFiles;
 use crate::invoker::{Invoker, InvokerOptions};
 use crate::metrics::Metrics;
 use crate::printer;
@@ -27,6 +28,7 @@ pub async fn run(args: CheckArgs, environment: &Environment) -> anyhow::Result<(
     let project = Project::load(source, args.project.options, environment).await?;
     let app = project.app(None)?;
     let stores = project.open_stores(&app).await?;
+    project.check_files(&app)?;
     let mut report = triggers(&app);
     let options = InvokerOptions {
         max_memory: project.max_memory,
@@ -34,6 +36,7 @@ pub async fn run(args: CheckArgs, environment: &Environment) -> anyhow::Result<(
         http_deadline: std::time::Duration::from_secs(1),
         backends: project.backends.clone(),
         databases: project.open_databases(&app)?,
+        files: MountedFiles::default(),
     };
     let invoker = Arc::new(Invoker::load(app, &stores, options, &Metrics::new())?);
     let (components, warnings) = report::components(invoker.interfaces());

@@ -204,6 +204,7 @@ mod tests {
     use super::*;
     use crate::allowed_hosts::AllowedHosts;
     use crate::app::Wasm;
+    use crate::files::FileGrants;
     use crate::names::{ComponentId, StoreLabel};
 
     fn component(id: &str, stores: &[&str], hosts: &[&str]) -> Component {
@@ -223,6 +224,7 @@ mod tests {
                 .collect(),
             max_value_bytes: BTreeMap::new(),
             databases: BTreeSet::new(),
+            files: FileGrants::default(),
         }
     }
 

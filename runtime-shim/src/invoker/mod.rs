@@ -17,9 +17,10 @@ use wasmtime_wasi_http::p2::bindings::ProxyPre;
 
 use crate::app::{App, Component, Wasm};
 use crate::backends::{Backends, Dependencies};
-use crate::capabilities::{self, Clients, Grants, MemoryBudget, Sandbox};
+use crate::capabilities::{self, Clients, FolderError, Grants, MemoryBudget, Preopens, Sandbox};
 use crate::databases::Databases;
 use crate::engine::{CHAIN_SANDBOXES, Engine, EngineError, HTTP_SANDBOXES};
+use crate::files::MountedFiles;
 use crate::http::router::{RouteMatch, Router};
 use crate::metrics::Metrics;
 use crate::names::ComponentId;
@@ -143,6 +144,14 @@ pub enum LoadError {
     /// The host's interfaces do not fit together.
     #[error("cannot set up the host's interfaces: {0:#}")]
     Linker(wasmtime::Error),
+    /// Its files.
+    #[error("component `{component}`: {source}")]
+    Files {
+        /// The component.
+        component: ComponentId,
+        /// What went wrong.
+        source: FolderError,
+    },
     /// Imports that this host does not offer.
     #[error("component `{component}` cannot be linked: {reason}")]
     Import {
@@ -200,6 +209,8 @@ pub struct InvokerOptions {
     pub backends: Backends,
     /// The SQLite databases of all components.
     pub databases: Databases,
+    /// The files of all components.
+    pub files: MountedFiles,
 }
 
 /// Every component of the application, ready to run.
@@ -215,6 +226,8 @@ pub struct Invoker {
     max_memory: usize,
     memory_budget: Arc<MemoryBudget>,
     http_deadline: Duration,
+    /// Gone with the last invocation.
+    _files: MountedFiles,
 }
 
 impl Invoker {
@@ -231,6 +244,7 @@ impl Invoker {
         let shared = Shared {
             stores,
             databases: &options.databases,
+            files: &options.files,
         };
         let mut components = BTreeMap::new();
         for (id, spec) in app.components {
@@ -249,6 +263,7 @@ impl Invoker {
             max_memory: options.max_memory,
             memory_budget: Arc::new(MemoryBudget::of_this_machine()),
             http_deadline: options.http_deadline,
+            _files: options.files,
         };
         for component in &app.http_components {
             invoker.require(component, "a `[[trigger.http]]`", HTTP_EXPORT, |loaded| {
@@ -500,6 +515,7 @@ fn explain(error: &wasmtime::Error) -> String {
 struct Shared<'a> {
     stores: &'a Stores,
     databases: &'a Databases,
+    files: &'a MountedFiles,
 }
 
 impl Loaded {
@@ -536,6 +552,11 @@ impl Loaded {
                 component: spec.id.clone(),
                 reason: format!("{error:#}"),
             })?;
+        let files = Preopens::open(&shared.files.of(&spec.id));
+        let files = files.map_err(|source| LoadError::Files {
+            component: spec.id.clone(),
+            source,
+        })?;
         let kind = component.component_type();
         let imports = kind.imports(engine.wasm());
         Ok(Self {
@@ -549,6 +570,7 @@ impl Loaded {
                 dependencies: Arc::new(Dependencies::new(shared.stores.backends(&spec.stores))),
                 stores: shared.stores.granted(&spec.stores),
                 databases: shared.databases.granted(&spec.databases),
+                files,
                 component: spec,
             }),
         })
