@@ -61,7 +61,8 @@ fn refusal(prepare_more: impl Fn(&Path), keys: &str) -> String {
     prepare(dir.path());
     prepare_more(dir.path());
     fs::write(dir.path().join("spin.toml"), manifest(&[("a", keys)])).unwrap();
-    let mut errors = ["up", "check"].map(|command| {
+    // `check` first: it ends also where `up` would go on.
+    let mut errors = ["check", "up"].map(|command| {
         let mut refused = gristmill(dir.path());
         refused.arg(command);
         if command == "up" {

@@ -401,14 +401,16 @@ fn what_cannot_work_is_refused_at_start() {
     ] {
         let dir = tempfile::tempdir().unwrap();
         std::fs::write(dir.path().join("spin.toml"), manifest).unwrap();
-        let refused = output(
-            gristmill(dir.path())
-                .args(["up", "--listen", "127.0.0.1:0"])
-                .env("SPIN_VARIABLE_REDIS", "redis://:hunter2@127.0.0.1:1"),
-        );
-        let error = String::from_utf8(refused.stderr).unwrap();
-        assert_eq!(refused.status.code(), Some(1), "{error}");
-        assert!(error.contains(expected), "`{expected}` not in {error}");
-        assert!(!error.contains("hunter2"), "{error}");
+        // `check` first: it ends also where `up` would go on.
+        for command in ["check", "up"] {
+            let mut refused = gristmill(dir.path());
+            refused.arg(command);
+            let url = "redis://:hunter2@127.0.0.1:1";
+            let refused = output(refused.env("SPIN_VARIABLE_REDIS", url));
+            let error = String::from_utf8(refused.stderr).unwrap();
+            assert_eq!(refused.status.code(), Some(1), "{error}");
+            assert!(error.contains(expected), "`{expected}` not in {error}");
+            assert!(!error.contains("hunter2"), "{error}");
+        }
     }
 }
