@@ -9,9 +9,10 @@ use hyper::body::Incoming;
 use wasmtime_wasi_http::WasiBody;
 
 use crate::backends::Backends;
+use crate::health::Health;
 use crate::http::problem;
 use crate::metrics::{BackendLabels, Metrics, QueueLabels};
-use crate::queue::{EmbeddedQueue, QueueHealth};
+use crate::queue::EmbeddedQueue;
 use crate::stores::Stores;
 
 /// What the process is doing.
@@ -24,16 +25,16 @@ enum Phase {
 }
 
 /// What the triggers that run lean on.
-pub struct Health {
+pub struct Footing {
     /// The key-value stores.
     pub stores: Stores,
     /// The servers.
     pub backends: Backends,
-    /// The queues.
-    pub queues: Vec<Arc<QueueHealth>>,
+    /// What the triggers listen to.
+    pub sources: Vec<Arc<Health>>,
 }
 
-impl Health {
+impl Footing {
     /// Ends what goes on behind stores and servers.
     pub async fn close(&self) {
         self.stores.close().await;
@@ -69,15 +70,15 @@ impl<T> From<T> for Replaceable<T> {
 pub struct Readiness {
     phase: AtomicU8,
     /// Of the triggers that run now.
-    pub health: Replaceable<Arc<Health>>,
+    pub footing: Replaceable<Arc<Footing>>,
 }
 
 impl Readiness {
     /// Not ready yet.
-    pub fn starting(health: Arc<Health>) -> Self {
+    pub fn starting(footing: Arc<Footing>) -> Self {
         Self {
             phase: AtomicU8::new(Phase::Starting as u8),
-            health: health.into(),
+            footing: footing.into(),
         }
     }
 
@@ -98,12 +99,17 @@ impl Readiness {
             phase if phase == Phase::Draining as u8 => vec!["draining".to_owned()],
             _ => vec!["starting".to_owned()],
         };
-        let health = self.health.get();
-        for (label, error) in health.stores.failing() {
+        let footing = self.footing.get();
+        for (label, error) in footing.stores.failing() {
             obstacles.push(format!("key-value store `{label}`: {error}"));
         }
-        obstacles.extend(health.backends.down().iter().map(ToString::to_string));
-        obstacles.extend(health.queues.iter().filter_map(|queue| queue.obstacle()));
+        obstacles.extend(footing.backends.down().iter().map(ToString::to_string));
+        obstacles.extend(
+            footing
+                .sources
+                .iter()
+                .filter_map(|source| source.obstacle()),
+        );
         obstacles
     }
 }
@@ -148,7 +154,7 @@ impl Admin {
     async fn metrics(&self) -> Response<WasiBody> {
         // A server or queue that is gone must not go on with its last figures.
         self.metrics.backend_up.clear();
-        for backend in self.readiness.health.get().backends.established() {
+        for backend in self.readiness.footing.get().backends.established() {
             let labels = BackendLabels {
                 backend: backend.name().to_owned(),
             };

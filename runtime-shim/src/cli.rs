@@ -85,6 +85,10 @@ pub struct ProjectOptions {
     #[arg(long, value_name = "BYTES", value_parser = parse_memory)]
     pub max_instance_memory: Option<usize>,
 
+    /// Let components write to their `files`, until the host ends
+    #[arg(long)]
+    pub allow_transient_write: bool,
+
     /// Bytes of one value in a key-value store (`DynamoDB` takes 400 KiB at most)
     #[arg(long, value_name = "BYTES", default_value_t = DEFAULT_MAX_VALUE, value_parser = parse_max_value)]
     pub max_value_bytes: usize,

@@ -12,7 +12,7 @@ use serde_json::Value;
 use url::Url;
 
 use crate::app::TriggerKind;
-use crate::manifest::{Component, Manifest, Source, Variable};
+use crate::manifest::{Component, FileContent, FileMount, Manifest, Source, Variable};
 use crate::names::{ComponentId, DatabaseLabel, StoreLabel, VariableName};
 
 /// The versions of the format. 1 says that some fields must be understood.
@@ -136,7 +136,7 @@ struct LockedComponent {
     #[serde(default)]
     env: BTreeMap<String, String>,
     #[serde(default)]
-    files: Vec<Value>,
+    files: Vec<LockedFile>,
     #[serde(default)]
     config: BTreeMap<VariableName, String>,
     #[serde(default)]
@@ -163,6 +163,14 @@ struct ContentRef {
     source: Option<String>,
     inline: Option<String>,
     digest: Option<String>,
+}
+
+/// Content under a path that the component sees.
+#[derive(Deserialize)]
+struct LockedFile {
+    #[serde(flatten)]
+    content: ContentRef,
+    path: String,
 }
 
 /// Reads the file at `path` for the triggers of type `kind`.
@@ -250,8 +258,12 @@ impl LockedComponent {
         component.sqlite_databases = self.metadata.databases;
         component.ai_models = self.metadata.ai_models;
         for file in self.files {
-            let file = table(file, || place("files"))?;
-            component.files.push(toml::Value::Table(file));
+            let content = file_content(file.content).map_err(|reason| LockedError::Value {
+                place: place("files"),
+                reason: format!("`{}`: {reason}", file.path),
+            })?;
+            let path = file.path;
+            component.files.push(FileMount::Given { content, path });
         }
         for (name, dependency) in self.dependencies {
             let dependency = table(dependency, || place("dependencies"))?;
@@ -305,6 +317,22 @@ fn source(component: &ComponentId, content: ContentRef) -> Result<Source, Locked
         (None, None) => Err(fail(
             "it has no source: neither `source` nor `inline` nor `digest`".to_owned(),
         )),
+    }
+}
+
+fn file_content(content: ContentRef) -> Result<FileContent, String> {
+    if let Some(text) = content.source {
+        let path = Url::parse(&text).ok().filter(|url| url.scheme() == "file");
+        let path = path.and_then(|url| url.to_file_path().ok());
+        return Ok(path.map_or(FileContent::Elsewhere(text), FileContent::At));
+    }
+    match (content.inline, content.digest) {
+        (Some(inline), _) => match BASE64_STANDARD.decode(inline) {
+            Ok(bytes) => Ok(FileContent::Inline(bytes.into())),
+            Err(error) => Err(format!("its inline content is not base64: {error}")),
+        },
+        (None, Some(digest)) => Ok(FileContent::Elsewhere(digest)),
+        (None, None) => Err("it has neither `source` nor `inline` nor `digest`".to_owned()),
     }
 }
 

@@ -98,6 +98,20 @@ pub struct ComponentNeeds {
     /// Bytes of the largest value that it stores, by the store's label.
     #[serde(default)]
     pub max_value_bytes: BTreeMap<StoreLabel, usize>,
+    /// How its Redis triggers call it.
+    #[serde(default)]
+    pub redis: RedisOptions,
+}
+
+/// `[component.<id>.tool.gristmill.redis]`. Not beside the trigger, as with queues:
+/// stock Spin refuses keys there that it does not know.
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct RedisOptions {
+    /// Messages of one trigger handled at once.
+    pub max_concurrency: Option<u32>,
+    /// How long one message may take.
+    pub timeout_secs: Option<u64>,
 }
 
 /// `[component.<id>]`.
@@ -114,11 +128,12 @@ pub struct Component {
     /// Its environment variables.
     #[serde(default)]
     pub environment: BTreeMap<String, String>,
-    /// Files that it sees. Not supported.
+    /// Files that it sees.
     #[serde(default)]
-    pub files: Vec<toml::Value>,
-    #[serde(default, rename = "exclude_files")]
-    _exclude_files: Vec<String>,
+    pub files: Vec<FileMount>,
+    /// Files that it does not see, whatever `files` says: patterns.
+    #[serde(default)]
+    pub exclude_files: Vec<String>,
     /// Hosts it may reach.
     #[serde(default)]
     pub allowed_outbound_hosts: Vec<String>,
@@ -198,6 +213,48 @@ impl Default for Source {
     fn default() -> Self {
         Self::File(PathBuf::new())
     }
+}
+
+/// An entry of `files`.
+#[derive(Debug, Deserialize)]
+#[serde(
+    untagged,
+    expecting = "an entry of `files` is a pattern, or `{ source = \"…\", destination = \"…\" }`"
+)]
+pub enum FileMount {
+    /// Files under their own paths.
+    Pattern(String),
+    /// A file or folder under another path.
+    Placement(FilePlacement),
+    /// Of a locked application.
+    #[serde(skip)]
+    Given {
+        /// What is seen.
+        content: FileContent,
+        /// Where the component sees it.
+        path: String,
+    },
+}
+
+/// `{ source = …, destination = … }`.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct FilePlacement {
+    /// A file or folder, relative to the manifest.
+    pub source: String,
+    /// Where the component sees it.
+    pub destination: String,
+}
+
+/// What a locked application gives to a component.
+#[derive(Clone, Debug)]
+pub enum FileContent {
+    /// A file or folder of this machine.
+    At(PathBuf),
+    /// The bytes of a file.
+    Inline(Arc<[u8]>),
+    /// Something that is not here: its digest, or its URL.
+    Elsewhere(String),
 }
 
 /// `[[trigger.http]]`.
@@ -289,6 +346,28 @@ pub struct CronTrigger {
     pub cron_expression: String,
 }
 
+/// `[[trigger.redis]]`, the keys of Spin's own Redis trigger.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct RedisTrigger {
+    #[serde(default, rename = "id")]
+    _id: String,
+    /// The component that is called.
+    pub component: ComponentId,
+    /// Which messages.
+    pub channel: String,
+    /// From which server, unless from that of the application.
+    pub address: Option<String>,
+}
+
+/// `[application.trigger.redis]`.
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct RedisTriggerDefaults {
+    /// The server of triggers that name none.
+    pub address: Option<String>,
+}
+
 #[derive(Debug, Default)]
 struct ManifestVersion;
 
@@ -325,7 +404,7 @@ pub enum ManifestError {
     /// A trigger's table does not have the keys of its type.
     #[error("`[[trigger.{kind}]]` number {number} is malformed: {reason}")]
     Trigger {
-        /// `http`, `sqs` or `cron`.
+        /// `http`, `sqs`, `cron` or `redis`.
         kind: String,
         /// Counted from 1.
         number: usize,
@@ -335,7 +414,7 @@ pub enum ManifestError {
     /// `[application.trigger.<kind>]` does not have the keys of its type.
     #[error("`[application.trigger.{kind}]` is malformed: {reason}")]
     TriggerDefaults {
-        /// `http`, `sqs` or `cron`.
+        /// `http`, `sqs`, `cron` or `redis`.
         kind: String,
         /// What is wrong.
         reason: String,
@@ -345,7 +424,7 @@ pub enum ManifestError {
         "`[[trigger.{kind}]]` names component `{component}`, which the manifest does not define"
     )]
     UnknownComponent {
-        /// `http`, `sqs` or `cron`.
+        /// `http`, `sqs`, `cron` or `redis`.
         kind: String,
         /// The missing component.
         component: ComponentId,
@@ -437,6 +516,15 @@ impl Manifest {
         Ok(triggers)
     }
 
+    /// The Redis triggers.
+    pub fn redis_triggers(&self) -> Result<Vec<RedisTrigger>, ManifestError> {
+        let triggers: Vec<RedisTrigger> = self.triggers_of("redis")?;
+        for trigger in &triggers {
+            self.require_component("redis", &trigger.component)?;
+        }
+        Ok(triggers)
+    }
+
     /// `[application.trigger.<kind>]` as `T`, or its default.
     pub fn trigger_defaults<T: Default + for<'de> Deserialize<'de>>(
         &self,
@@ -467,7 +555,6 @@ impl Manifest {
             Source::Remote(_) => Some("a `source` that is not a file"),
         };
         let unsupported = [
-            (!component.files.is_empty()).then_some("`files`"),
             (!component.dependencies.is_empty()).then_some("`dependencies`"),
             (!component.ai_models.is_empty()).then_some("`ai_models`"),
             elsewhere,
@@ -569,8 +656,8 @@ mod tests {
                 "component `a`: a `source` that is not a file",
             ),
             (
-                "[component.a]\nsource = \"a.wasm\"\nfiles = [\"x\"]\n",
-                "component `a`: `files`",
+                "[component.a]\nsource = \"a.wasm\"\nfiles = [{ source = \"x\" }]\n",
+                "an entry of `files` is a pattern, or `{ source",
             ),
         ] {
             let error = error_of(tail);

@@ -122,6 +122,10 @@ pub struct Metrics {
     pub paused: Family<ComponentLabels, Gauge>,
     /// Ticks of schedules that came while a call ran.
     pub ticks_missed: Family<ComponentLabels, Counter>,
+    /// Messages of Redis that no component got: too many waited, or too large.
+    pub redis_lost: Family<ComponentLabels, Counter>,
+    /// 1 while the channels of a server are subscribed to.
+    pub redis_subscribed: Family<BackendLabels, Gauge>,
     /// Messages settled, by what was done.
     pub settled: Family<SettlementLabels, Counter>,
     /// Leases that were extended.
@@ -153,6 +157,8 @@ impl Metrics {
             receive_errors: Family::default(),
             paused: Family::default(),
             ticks_missed: Family::default(),
+            redis_lost: Family::default(),
+            redis_subscribed: Family::default(),
             settled: Family::default(),
             heartbeats: Family::default(),
             entry_retries: Family::default(),
@@ -198,6 +204,16 @@ impl Metrics {
             "cron_ticks_missed",
             "Ticks of schedules that came while a call ran",
             metrics.ticks_missed.clone(),
+        );
+        r.register(
+            "redis_messages_lost",
+            "Messages of Redis that no component got",
+            metrics.redis_lost.clone(),
+        );
+        r.register(
+            "redis_subscribed",
+            "Whether the channels of a Redis server are subscribed to",
+            metrics.redis_subscribed.clone(),
         );
         r.register(
             "messages_settled",

@@ -79,6 +79,10 @@ struct PluginArgs {
     #[arg(long)]
     truncate_logs: bool,
 
+    /// Let components write to their files; what they write ends with `spin up`
+    #[arg(long)]
+    allow_transient_write: bool,
+
     #[command(flatten)]
     _without_effect: WithoutEffect,
 
@@ -118,10 +122,6 @@ struct WithoutEffect {
     /// Without effect: sandboxes always come from a pool
     #[arg(long)]
     disable_pooling: bool,
-
-    /// Without effect: components see no files
-    #[arg(long)]
-    allow_transient_write: bool,
 
     /// Without effect: there is no `wasi:otel`
     #[arg(long)]
@@ -372,6 +372,7 @@ impl Launch {
                 triggers: Vec::new(),
                 components: Vec::new(),
                 max_instance_memory: args.max_instance_memory,
+                allow_transient_write: args.allow_transient_write,
                 max_value_bytes: args.max_value_bytes,
             },
             seeds: Seeds {

@@ -13,6 +13,7 @@ use crate::cli::{self, ProjectOptions};
 use crate::databases::{self, Databases, OpenDatabasesError};
 use crate::embedded_origin::{self, EMBEDDED_ORIGIN};
 use crate::engine::DEFAULT_MEMORY;
+use crate::files::{self, FilesError, MountedFiles};
 use crate::locked::{self, LockedError};
 use crate::manifest::{Manifest, ManifestError};
 use crate::names::{DatabaseLabel, StoreLabel};
@@ -52,6 +53,9 @@ pub enum ProjectError {
     /// A SQLite database.
     #[error(transparent)]
     Databases(#[from] OpenDatabasesError),
+    /// Files of a component.
+    #[error(transparent)]
+    Files(#[from] FilesError),
     /// Something to put into them first.
     #[error(transparent)]
     Seeds(#[from] SeedError),
@@ -145,6 +149,7 @@ pub struct Project {
     /// What the environment says about AWS.
     pub aws: AwsSettings,
     store_limits: Limits,
+    allow_transient_write: bool,
     runtime_config: Option<RuntimeConfig>,
     variables: Variables,
     selection: Selection,
@@ -215,6 +220,7 @@ impl Project {
             store_limits: Limits {
                 max_value: options.max_value_bytes,
             },
+            allow_transient_write: options.allow_transient_write,
             runtime_config,
             variables,
             selection,
@@ -294,6 +300,19 @@ impl Project {
             }
         }
         Ok(Databases::open(files)?)
+    }
+
+    /// Puts the files of the components of `app` where only they see them.
+    pub fn mount_files(&self, app: &App) -> Result<MountedFiles, ProjectError> {
+        let granted = app.components.values().map(|each| (&each.id, &each.files));
+        let mounted = MountedFiles::mount(granted, &self.state_dir, self.allow_transient_write);
+        Ok(mounted?)
+    }
+
+    /// Whether `mount_files` would find everything.
+    pub fn check_files(&self, app: &App) -> Result<(), ProjectError> {
+        let granted = app.components.values().map(|each| (&each.id, &each.files));
+        Ok(files::check(granted, &self.state_dir)?)
     }
 
     /// Puts `seeds` where they belong. What is opened for it is closed again:

@@ -5,12 +5,14 @@
 use std::io;
 use std::pin::Pin;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::task::{Context, Poll};
 use std::time::Duration;
 
-use redis::aio::{AsyncStream, MultiplexedConnection};
+use futures::StreamExt as _;
+use redis::aio::{AsyncStream, MultiplexedConnection, PubSub, PubSubSink, PubSubStream};
 use redis::{
-    AsyncConnectionConfig, Cmd, ConnectionAddr, ConnectionInfo, ErrorKind, IntoConnectionInfo,
+    AsyncConnectionConfig, Cmd, ConnectionAddr, ConnectionInfo, ErrorKind, IntoConnectionInfo, Msg,
     RedisError, ServerErrorKind, Value,
 };
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
@@ -71,7 +73,7 @@ impl RedisServer {
         let connect = async {
             let stream = Bounded {
                 stream: open_stream(info.addr()).await?,
-                read: 0,
+                read: Arc::default(),
             };
             let settings = info.redis_settings();
             MultiplexedConnection::new_with_config(settings, stream, config).await
@@ -81,6 +83,28 @@ impl RedisServer {
             .map_err(|_| io::Error::from(io::ErrorKind::TimedOut))??;
         let driver = AbortOnDropHandle::new(tokio::spawn(driver));
         Ok(OwnConnection { commands, driver })
+    }
+
+    /// A new connection that gets what is published on `channels` from now on.
+    pub async fn subscribe(&self, channels: &[&str]) -> Result<Subscription, RedisError> {
+        let info = &self.info;
+        let subscribe = async {
+            let unseen = Arc::new(AtomicUsize::new(0));
+            let stream = Bounded {
+                stream: open_stream(info.addr()).await?,
+                read: Arc::clone(&unseen),
+            };
+            let mut connection = PubSub::new(info.redis_settings(), stream).await?;
+            connection.subscribe(channels).await?;
+            let (control, stream) = connection.split();
+            Ok(Subscription {
+                messages: Messages { stream, unseen },
+                control,
+            })
+        };
+        tokio::time::timeout(CONNECT_TIMEOUT, subscribe)
+            .await
+            .map_err(|_| io::Error::from(io::ErrorKind::TimedOut))?
     }
 
     /// Connects anew and asks for an answer; with `must_write` not from a replica.
@@ -138,13 +162,37 @@ impl OwnConnection {
     }
 }
 
+/// A connection that gets messages.
+pub struct Subscription {
+    /// What is published.
+    pub messages: Messages,
+    /// For asking whether the server is still there.
+    pub control: PubSubSink,
+}
+
+/// What is published on the channels of a subscription.
+pub struct Messages {
+    stream: PubSubStream,
+    /// Bytes read and not looked at: as many as one answer may have, at most.
+    unseen: Arc<AtomicUsize>,
+}
+
+impl Messages {
+    /// The next one; none when the connection has ended.
+    pub async fn next(&mut self) -> Option<Msg> {
+        let message = self.stream.next().await;
+        self.unseen.store(0, Ordering::Relaxed);
+        message
+    }
+}
+
 type Stream = std::pin::Pin<Box<dyn AsyncStream + Send + Sync>>;
 
 /// Fails when more is read at a time than any answer may have: the client would
 /// keep all of it in memory first. What is written begins a new answer.
 struct Bounded<S> {
     stream: S,
-    read: usize,
+    read: Arc<AtomicUsize>,
 }
 
 impl<S: AsyncRead + Unpin> AsyncRead for Bounded<S> {
@@ -155,8 +203,8 @@ impl<S: AsyncRead + Unpin> AsyncRead for Bounded<S> {
     ) -> Poll<io::Result<()>> {
         let before = buffer.filled().len();
         let read = Pin::new(&mut self.stream).poll_read(cx, buffer);
-        self.read += buffer.filled().len() - before;
-        if self.read > MAX_ANSWER_BYTES {
+        let more = buffer.filled().len() - before;
+        if self.read.fetch_add(more, Ordering::Relaxed) + more > MAX_ANSWER_BYTES {
             let what = format!("an answer is larger than {MAX_ANSWER_BYTES} bytes");
             return Poll::Ready(Err(io::Error::other(what)));
         }
@@ -170,7 +218,7 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for Bounded<S> {
         cx: &mut Context<'_>,
         bytes: &[u8],
     ) -> Poll<io::Result<usize>> {
-        self.read = 0;
+        self.read.store(0, Ordering::Relaxed);
         Pin::new(&mut self.stream).poll_write(cx, bytes)
     }
 

@@ -553,6 +553,82 @@ fn an_inline_source_runs() {
     assert_eq!(stored(&http, &id), "ok inline");
 }
 
+/// The answer of the worker to a message.
+fn answer(http: &App, sqs: &Trigger, message: &str) -> String {
+    let id = sqs.send(message);
+    stored(http, &id);
+    stored(http, "answer")
+}
+
+/// Spin hands its own copies over as a folder, or with `--direct-mounts` any folder;
+/// `files` may also have single files and their bytes.
+#[test]
+fn a_locked_component_sees_its_files() {
+    let http = http_beside(&manifest());
+    let assets = tempfile::tempdir().unwrap();
+    std::fs::write(assets.path().join("a.txt"), "from a folder").unwrap();
+    std::fs::write(http.dir().join("secret.txt"), "secret").unwrap();
+    symlink(http.dir().join("secret.txt"), assets.path().join("leak")).unwrap();
+    let url = |path: &Path| url::Url::from_file_path(path).unwrap().to_string();
+    let with_files = |files: Value| {
+        let mut app = lock(&manifest(), http.dir());
+        let components = app["components"].as_array_mut().unwrap();
+        let worker = components.iter_mut().find(|c| c["id"] == "worker").unwrap();
+        worker["files"] = files;
+        Spin::new(http.dir(), &app)
+    };
+    let folder = with_files(json!([{"source": url(assets.path()), "path": "/"}]));
+    let sqs = folder.start("sqs", &[]);
+    assert_eq!(answer(&http, &sqs, "read /a.txt"), "from a folder");
+    assert_eq!(answer(&http, &sqs, "read a.txt"), "from a folder");
+    for refused in ["read leak", "read ../secret.txt", "write b.txt"] {
+        let refused = answer(&http, &sqs, refused);
+        assert!(refused.starts_with("error: "), "{refused}");
+    }
+    assert!(!assets.path().join("b.txt").exists());
+    drop(sqs);
+
+    let sqs = folder.start("sqs", &[&["--allow-transient-write"]]);
+    assert_eq!(answer(&http, &sqs, "write b.txt"), "done");
+    assert_eq!(answer(&http, &sqs, "read b.txt"), "written");
+    drop(sqs);
+
+    let single = url(&assets.path().join("a.txt"));
+    let mixed = with_files(json!([
+        {"source": single, "path": "/one/renamed.txt"},
+        {"inline": "aW5saW5l", "path": "two.txt"},
+        {"source": url(assets.path()), "path": "/folder"},
+    ]));
+    // The link leads out of what was granted.
+    let error = mixed.refusal("sqs");
+    assert!(error.contains("a symbolic link to"), "{error}");
+    std::fs::remove_file(assets.path().join("leak")).unwrap();
+    let sqs = mixed.start("sqs", &[]);
+    assert_eq!(answer(&http, &sqs, "read one/renamed.txt"), "from a folder");
+    assert_eq!(answer(&http, &sqs, "read two.txt"), "inline");
+    assert_eq!(answer(&http, &sqs, "read folder/b.txt"), "written");
+}
+
+#[test]
+fn a_locked_components_environment_is_its_own() {
+    let with_env = manifest()
+        .replace(
+            "[component.worker]",
+            "[component.worker]\nenvironment = { GREETING = \"hello\" }",
+        )
+        .replace(
+            "[component.tick]",
+            "[component.tick]\nenvironment = { GREETING = \"good day\" }",
+        );
+    let http = http_beside(&with_env);
+    let spin = Spin::of_manifest(http.dir(), &with_env);
+    let (sqs, cron) = (spin.start("sqs", &[]), spin.start("cron", &[]));
+    assert_eq!(answer(&http, &sqs, "env GREETING"), "hello");
+    assert!(answer(&http, &sqs, "env SPIN_LOCKED_URL").starts_with("error: "));
+    assert_eq!(stored(&http, "greeting"), "good day");
+    drop(cron);
+}
+
 #[test]
 fn refuses_at_start_what_it_cannot_do() {
     let dir = tempfile::tempdir().unwrap();
@@ -568,12 +644,27 @@ fn refuses_at_start_what_it_cannot_do() {
     };
     let error = change(&|app| app["must_understand"] = json!(["profiles"]));
     assert!(error.contains("`profiles` must be understood"), "{error}");
-    let error =
-        change(&|app| of_worker(app, "files", json!([{"source": "file:///a", "path": "/"}])));
-    assert!(
-        error.contains("component `worker`: `files` is not supported"),
-        "{error}"
-    );
+    for (file, expected) in [
+        (
+            json!({"source": "file:///nowhere/at-all", "path": "/"}),
+            "component `worker`: `files` has `/nowhere/at-all`, and there is no such",
+        ),
+        (
+            json!({"digest": "sha256:00", "path": "/a.txt"}),
+            "component `worker`: its file `/a.txt` is not on this machine",
+        ),
+        (
+            json!({"inline": "%", "path": "/a.txt"}),
+            "`files` of component `worker` of the locked application: `/a.txt`: its inline",
+        ),
+        (
+            json!({"inline": "YQ==", "path": "/../a.txt"}),
+            "component `worker`: `files` has the destination `/../a.txt`",
+        ),
+    ] {
+        let error = change(&|app| of_worker(app, "files", json!([file])));
+        assert!(error.contains(expected), "`{expected}` not in {error}");
+    }
     let error = change(&|app| {
         let dependency = json!({"a:b/c": {"source": {"source": "file:///d"}, "export": null}});
         of_worker(app, "dependencies", dependency);

@@ -80,6 +80,7 @@ pub(crate) async fn resolve(
         http_deadline: Duration::from_secs(10),
         backends: project.backends.clone(),
         databases: project.open_databases(&app)?,
+        files: project.mount_files(&app)?,
     };
     Ok((app, stores, options))
 }

@@ -3,6 +3,7 @@
 
 mod queues;
 mod schedules;
+mod subscriptions;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
@@ -12,15 +13,19 @@ use std::sync::Arc;
 use crate::allowed_hosts::{AllowedHost, AllowedHostError, AllowedHosts};
 use crate::embedded_origin;
 use crate::engine::QUEUE_SANDBOXES;
+use crate::files::{FileGrantError, FileGrants};
 use crate::http::router::{RouteError, Router};
 use crate::manifest::{self, HttpTriggerDefaults, Manifest, ManifestError, Source};
 use crate::names::{ComponentId, DatabaseLabel, StoreLabel, VariableName};
+use crate::redis_server::RedisAddressError;
 use crate::variables::{VariableError, Variables};
 
 use queues::resolve_queues;
 pub use queues::{Backoff, QueueTrigger, QueueUrl, queue_urls};
 use schedules::resolve_schedules;
 pub use schedules::{CronTrigger, Schedule};
+pub use subscriptions::RedisTrigger;
+use subscriptions::resolve_subscriptions;
 
 /// A kind of trigger that this host runs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, clap::ValueEnum)]
@@ -31,6 +36,8 @@ pub enum TriggerKind {
     Sqs,
     /// `[[trigger.cron]]`
     Cron,
+    /// `[[trigger.redis]]`
+    Redis,
 }
 
 impl TriggerKind {
@@ -39,6 +46,7 @@ impl TriggerKind {
             "http" => Some(Self::Http),
             "sqs" => Some(Self::Sqs),
             "cron" => Some(Self::Cron),
+            "redis" => Some(Self::Redis),
             _ => None,
         }
     }
@@ -49,6 +57,7 @@ impl TriggerKind {
             Self::Http => "http",
             Self::Sqs => "sqs",
             Self::Cron => "cron",
+            Self::Redis => "redis",
         }
     }
 }
@@ -89,6 +98,8 @@ pub struct App {
     pub queues: Vec<QueueTrigger>,
     /// What is called when.
     pub schedules: Vec<CronTrigger>,
+    /// What is called for which messages of Redis.
+    pub subscriptions: Vec<RedisTrigger>,
     /// The embedded queues that any trigger names, selected or not: components
     /// may send to a queue that another process consumes.
     pub embedded_queues: BTreeSet<String>,
@@ -112,6 +123,8 @@ pub struct Component {
     pub max_value_bytes: BTreeMap<StoreLabel, usize>,
     /// The labels of the SQLite databases it may open.
     pub databases: BTreeSet<DatabaseLabel>,
+    /// The files it sees.
+    pub files: FileGrants,
 }
 
 /// Where the wasm of a component is.
@@ -162,6 +175,14 @@ pub enum AppError {
         component: ComponentId,
         /// What is wrong.
         source: AllowedHostError,
+    },
+    /// Files that cannot be granted.
+    #[error("component `{component}`: {source}")]
+    Files {
+        /// Whose.
+        component: ComponentId,
+        /// What is wrong.
+        source: FileGrantError,
     },
     /// A host or a URL that cannot be shown.
     #[error(
@@ -239,7 +260,7 @@ pub enum AppError {
     },
     /// More messages at once than there are sandboxes.
     #[error(
-        "the queue and cron triggers may make {sum} calls at once, the host has {QUEUE_SANDBOXES} \
+        "the queue, cron and redis triggers may make {sum} calls at once, the host has {QUEUE_SANDBOXES} \
          sandboxes for them: lower `max_concurrency`"
     )]
     TooMuchConcurrency {
@@ -258,6 +279,46 @@ pub enum AppError {
         expression: String,
         /// What is wrong.
         reason: String,
+    },
+    /// A Redis trigger without a server.
+    #[error(
+        "component `{component}`: its `[[trigger.redis]]` has no `address`, and neither has \
+         `[application.trigger.redis]`"
+    )]
+    NoRedisAddress {
+        /// Who is called.
+        component: ComponentId,
+    },
+    /// A Redis trigger with a server that cannot be one.
+    #[error("component `{component}`: `address` of its `[[trigger.redis]]`: {source}")]
+    RedisAddress {
+        /// Who is called.
+        component: ComponentId,
+        /// What is wrong, without the address.
+        source: RedisAddressError,
+    },
+    /// A Redis trigger for no messages.
+    #[error("component `{component}`: `channel` of its `[[trigger.redis]]` is empty")]
+    EmptyChannel {
+        /// Who is called.
+        component: ComponentId,
+    },
+    /// An option of a component out of range.
+    #[error(
+        "`[component.{component}.tool.gristmill.redis]`: {option} is {value}, allowed are {min} to \
+         {max}"
+    )]
+    RedisOptionRange {
+        /// Whose options they are.
+        component: ComponentId,
+        /// Which one.
+        option: &'static str,
+        /// Its value.
+        value: u64,
+        /// The least allowed.
+        min: u64,
+        /// The most allowed.
+        max: u64,
     },
     /// A queue's URL.
     #[error("component `{component}`: queue_url `{url}` is not a queue's URL: {reason}")]
@@ -326,7 +387,9 @@ impl App {
         let queues = resolve_queues(manifest, triggers.sqs, values, selection)?;
         let schedules = resolve_schedules(manifest, triggers.cron, selection)?;
         let at_once: u32 = queues.iter().map(|queue| queue.max_concurrency).sum();
-        let at_once = at_once + schedules.len() as u32;
+        let subscriptions = resolve_subscriptions(manifest, triggers.redis, values)?;
+        let of_redis: u32 = subscriptions.iter().map(|each| each.max_concurrency).sum();
+        let at_once = at_once + schedules.len() as u32 + of_redis;
         if at_once > QUEUE_SANDBOXES {
             return Err(AppError::TooMuchConcurrency { sum: at_once });
         }
@@ -342,6 +405,7 @@ impl App {
                 .collect(),
             queues,
             schedules,
+            subscriptions,
             embedded_queues: queue_urls(manifest, variables)?
                 .into_iter()
                 .filter(|url| url.origin() == embedded_origin::EMBEDDED_ORIGIN)
@@ -355,6 +419,7 @@ struct Triggers {
     http: Vec<manifest::HttpTrigger>,
     sqs: Vec<manifest::SqsTrigger>,
     cron: Vec<manifest::CronTrigger>,
+    redis: Vec<manifest::RedisTrigger>,
 }
 
 impl Triggers {
@@ -373,6 +438,7 @@ impl Triggers {
             http: manifest.http_triggers()?,
             sqs: manifest.sqs_triggers()?,
             cron: manifest.cron_triggers()?,
+            redis: manifest.redis_triggers()?,
         };
         triggers
             .http
@@ -383,10 +449,22 @@ impl Triggers {
         triggers
             .cron
             .retain(|trigger| selection.has(TriggerKind::Cron, &trigger.component));
-        if triggers.http.is_empty() && triggers.sqs.is_empty() && triggers.cron.is_empty() {
+        triggers
+            .redis
+            .retain(|trigger| selection.has(TriggerKind::Redis, &trigger.component));
+        if triggers.components().next().is_none() {
             return Err(AppError::NothingSelected);
         }
         Ok(triggers)
+    }
+
+    /// The component of each trigger.
+    fn components(&self) -> impl Iterator<Item = &ComponentId> {
+        let http = self.http.iter().map(|trigger| &trigger.component);
+        let sqs = self.sqs.iter().map(|trigger| &trigger.component);
+        let cron = self.cron.iter().map(|trigger| &trigger.component);
+        let redis = self.redis.iter().map(|trigger| &trigger.component);
+        http.chain(sqs).chain(cron).chain(redis)
     }
 }
 
@@ -396,10 +474,7 @@ fn resolve_components(
     triggers: &Triggers,
     resolve: impl Fn(&ComponentId, &manifest::Component) -> Result<Component, AppError>,
 ) -> Result<BTreeMap<ComponentId, Component>, AppError> {
-    let http = triggers.http.iter().map(|trigger| &trigger.component);
-    let sqs = triggers.sqs.iter().map(|trigger| &trigger.component);
-    let cron = triggers.cron.iter().map(|trigger| &trigger.component);
-    let mut waiting: Vec<ComponentId> = http.chain(sqs).chain(cron).cloned().collect();
+    let mut waiting: Vec<ComponentId> = triggers.components().cloned().collect();
     let mut resolved = BTreeMap::new();
     while let Some(id) = waiting.pop() {
         if resolved.contains_key(&id) {
@@ -494,6 +569,11 @@ fn resolve_component(
         // `require_supported` was asked before.
         Source::Remote(_) => Wasm::File(PathBuf::new()),
     };
+    let files = FileGrants::resolve(&component.files, &component.exclude_files, base_dir);
+    let files = files.map_err(|source| AppError::Files {
+        component: id.clone(),
+        source,
+    })?;
     Ok(Component {
         id: id.clone(),
         source,
@@ -503,6 +583,7 @@ fn resolve_component(
         stores,
         max_value_bytes,
         databases: component.sqlite_databases.iter().cloned().collect(),
+        files,
     })
 }
 

@@ -3,6 +3,7 @@
 
 mod clients;
 mod config;
+mod files;
 mod guest_log;
 mod key_value;
 mod limits;
@@ -34,6 +35,7 @@ use crate::names::StoreLabel;
 use crate::stores::Store;
 
 pub use clients::Clients;
+pub use files::{FolderError, Preopens};
 use guest_log::GuestLog;
 use key_value::KeyValueView;
 use limits::Limits;
@@ -112,6 +114,8 @@ pub struct Grants {
     pub stores: BTreeMap<StoreLabel, Store>,
     /// Its SQLite databases.
     pub databases: Databases,
+    /// Its files, if it has any.
+    pub files: Option<Preopens>,
     /// The servers without which it cannot work.
     pub dependencies: Arc<Dependencies>,
 }
@@ -142,14 +146,19 @@ impl Sandbox {
             wasi.env(key, value);
         }
         let sockets = Sockets::grant(&mut wasi, &grants, &invoker.clients().sockets);
+        let mut wasi = wasi.build();
+        let mut table = ResourceTable::new();
+        if let Some(files) = &grants.files {
+            files.grant(&mut wasi, &mut table);
+        }
         Self {
             sockets,
-            table: ResourceTable::new(),
+            table,
             open_stores: 0,
             open_redis: 0,
             open_mqtt: 0,
             open_connections: 0,
-            wasi: wasi.build(),
+            wasi,
             http: WasiHttpCtx::new(),
             limits: Limits::new(invoker.max_memory(), invoker.memory_budget()),
             outbound: Outbound::new(Arc::clone(&grants), invoker, own),

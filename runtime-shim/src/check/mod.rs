@@ -12,27 +12,30 @@ use anyhow::Context;
 use crate::app::App;
 use crate::backends::Backends;
 use crate::cli::CheckArgs;
+use crate::files::MountedFiles;
 use crate::invoker::{Invoker, InvokerOptions, Sandboxes};
 use crate::metrics::Metrics;
 use crate::printer;
 use crate::project::{AppSource, Project};
 use crate::settings::Environment;
 
-use report::{BackendReport, QueueReport, Report, RouteReport, ScheduleReport};
+use report::{BackendReport, QueueReport, Report, RouteReport, ScheduleReport, SubscriptionReport};
 
 /// Checks the application and prints what its components export, import and are
-/// granted, its routes, queues and schedules.
+/// granted, its routes, queues, schedules and subscriptions.
 pub async fn run(args: CheckArgs, environment: &Environment) -> anyhow::Result<()> {
     let source = AppSource::Manifest(args.project.from);
     let project = Project::load(source, args.project.options, environment).await?;
     let app = project.app(None)?;
     let stores = project.open_stores(&app).await?;
+    project.check_files(&app)?;
     let mut report = triggers(&app);
     let options = InvokerOptions {
         sandboxes: Sandboxes::new(project.max_memory, Some(project.cache_dir()))?,
         http_deadline: std::time::Duration::from_secs(1),
         backends: project.backends.clone(),
         databases: project.open_databases(&app)?,
+        files: MountedFiles::default(),
     };
     let invoker = Arc::new(Invoker::load(app, &stores, options, &Metrics::new())?);
     let (components, warnings) = report::components(invoker.interfaces());
@@ -73,11 +76,17 @@ fn triggers(app: &App) -> Report {
         schedule: cron.schedule.to_string(),
         component: cron.component.to_string(),
     });
+    let subscriptions = app.subscriptions.iter().map(|redis| SubscriptionReport {
+        channel: redis.channel.clone(),
+        server: redis.server.name().to_owned(),
+        component: redis.component.to_string(),
+    });
     Report {
         application: app.name.clone(),
         routes: routes.collect(),
         queues: queues.collect(),
         schedules: schedules.collect(),
+        subscriptions: subscriptions.collect(),
         ..Report::default()
     }
 }

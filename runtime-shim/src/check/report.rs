@@ -19,6 +19,7 @@ pub(super) struct Report {
     pub(super) routes: Vec<RouteReport>,
     pub(super) queues: Vec<QueueReport>,
     pub(super) schedules: Vec<ScheduleReport>,
+    pub(super) subscriptions: Vec<SubscriptionReport>,
     pub(super) backends: Vec<BackendReport>,
     pub(super) warnings: Vec<String>,
 }
@@ -77,6 +78,14 @@ pub(super) struct QueueReport {
 #[derive(Debug, Serialize)]
 pub(super) struct ScheduleReport {
     pub(super) schedule: String,
+    pub(super) component: String,
+}
+
+#[derive(Debug, Serialize)]
+pub(super) struct SubscriptionReport {
+    pub(super) channel: String,
+    /// Without credentials.
+    pub(super) server: String,
     pub(super) component: String,
 }
 
@@ -195,6 +204,7 @@ mod tests {
     use super::*;
     use crate::allowed_hosts::AllowedHosts;
     use crate::app::Wasm;
+    use crate::files::FileGrants;
     use crate::names::{ComponentId, StoreLabel};
 
     fn component(id: &str, stores: &[&str], hosts: &[&str]) -> Component {
@@ -214,6 +224,7 @@ mod tests {
                 .collect(),
             max_value_bytes: BTreeMap::new(),
             databases: BTreeSet::new(),
+            files: FileGrants::default(),
         }
     }
 

@@ -24,6 +24,13 @@ pub(super) fn lines(report: &Report) -> Vec<String> {
     for cron in &report.schedules {
         lines.push(format!("schedule {} -> {}", cron.schedule, cron.component));
     }
+    for redis in &report.subscriptions {
+        let (channel, server) = (&redis.channel, &redis.server);
+        lines.push(format!(
+            "channel {channel} of {server} -> {}",
+            redis.component
+        ));
+    }
     for backend in &report.backends {
         lines.push(match &backend.problem {
             None => format!("backend {} answers", backend.name),

@@ -16,9 +16,10 @@ use wasmtime_wasi_http::p2::bindings::ProxyPre;
 
 use crate::app::{App, Component, Wasm};
 use crate::backends::{Backends, Dependencies};
-use crate::capabilities::{self, Clients, Grants, MemoryBudget, Sandbox};
+use crate::capabilities::{self, Clients, FolderError, Grants, MemoryBudget, Preopens, Sandbox};
 use crate::databases::Databases;
 use crate::engine::{Engine, EngineError};
+use crate::files::MountedFiles;
 use crate::http::router::{RouteMatch, Router};
 use crate::metrics::Metrics;
 use crate::names::ComponentId;
@@ -57,6 +58,20 @@ mod cron_bindings {
     });
 }
 
+#[allow(
+    missing_docs,
+    unreachable_pub,
+    clippy::pedantic,
+    reason = "generated from wit/, where the contract is documented"
+)]
+mod redis_bindings {
+    wasmtime::component::bindgen!({
+        path: "../wit/spin-redis.wit",
+        world: "spin-redis",
+        exports: { default: async },
+    });
+}
+
 use bindings::SpinSqsPre;
 use bindings::fermyon::spin_sqs::sqs_types::Error as GuestError;
 pub use bindings::fermyon::spin_sqs::sqs_types::{
@@ -64,6 +79,7 @@ pub use bindings::fermyon::spin_sqs::sqs_types::{
 };
 use cron_bindings::SpinCronPre;
 use cron_bindings::fermyon::spin_cron::cron_types::{Error as CronError, Metadata};
+use redis_bindings::SpinRedisPre;
 
 /// The export for requests.
 pub const HTTP_EXPORT: &str = "wasi:http/incoming-handler";
@@ -71,6 +87,8 @@ pub const HTTP_EXPORT: &str = "wasi:http/incoming-handler";
 pub const QUEUE_EXPORT: &str = "handle-queue-message";
 /// The export for schedules.
 pub const CRON_EXPORT: &str = "handle-cron-event";
+/// The export for messages of Redis.
+pub const REDIS_EXPORT: &str = "fermyon:spin/inbound-redis";
 
 /// How an invocation ended.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -126,6 +144,14 @@ pub enum LoadError {
     /// The host's interfaces do not fit together.
     #[error("cannot set up the host's interfaces: {0:#}")]
     Linker(wasmtime::Error),
+    /// Its files.
+    #[error("component `{component}`: {source}")]
+    Files {
+        /// The component.
+        component: ComponentId,
+        /// What went wrong.
+        source: FolderError,
+    },
     /// Imports that this host does not offer.
     #[error("component `{component}` cannot be linked: {reason}")]
     Import {
@@ -157,6 +183,7 @@ struct Loaded {
     http: Option<ProxyPre<Sandbox>>,
     queue: Option<SpinSqsPre<Sandbox>>,
     cron: Option<SpinCronPre<Sandbox>>,
+    redis: Option<SpinRedisPre<Sandbox>>,
     meter: Meter,
 }
 
@@ -180,6 +207,8 @@ pub struct InvokerOptions {
     pub backends: Backends,
     /// The SQLite databases of all components.
     pub databases: Databases,
+    /// The files of all components.
+    pub files: MountedFiles,
 }
 
 /// Every component of the application, ready to run.
@@ -191,6 +220,8 @@ pub struct Invoker {
     backends: Backends,
     requests: TaskTracker,
     http_deadline: Duration,
+    /// Gone with the last invocation.
+    _files: MountedFiles,
 }
 
 impl Invoker {
@@ -208,6 +239,7 @@ impl Invoker {
         let shared = Shared {
             stores,
             databases: &options.databases,
+            files: &options.files,
         };
         let mut components = BTreeMap::new();
         for (id, spec) in app.components {
@@ -222,6 +254,7 @@ impl Invoker {
             backends: options.backends,
             requests: TaskTracker::new(),
             http_deadline: options.http_deadline,
+            _files: options.files,
         };
         for component in &app.http_components {
             invoker.require(component, "a `[[trigger.http]]`", HTTP_EXPORT, |loaded| {
@@ -249,6 +282,12 @@ impl Invoker {
             let component = &schedule.component;
             invoker.require(component, "a `[[trigger.cron]]`", CRON_EXPORT, |loaded| {
                 loaded.cron.is_some()
+            })?;
+        }
+        for subscription in &app.subscriptions {
+            let component = &subscription.component;
+            invoker.require(component, "a `[[trigger.redis]]`", REDIS_EXPORT, |loaded| {
+                loaded.redis.is_some()
             })?;
         }
         Ok(invoker)
@@ -381,6 +420,31 @@ impl Invoker {
         .await
     }
 
+    /// Hands the payload of a message of Redis to component `id`, which must be
+    /// done within `timeout`. Its error says nothing: the reason is in its log.
+    pub async fn redis_message(
+        self: &Arc<Self>,
+        id: &ComponentId,
+        payload: &[u8],
+        timeout: Duration,
+    ) -> Outcome<()> {
+        let Some(loaded) = self.components.get(id) else {
+            return unknown(id);
+        };
+        let Some(pre) = &loaded.redis else {
+            return Outcome::Trap(format!("component `{id}` does not export `{REDIS_EXPORT}`"));
+        };
+        self.run(loaded, 0, Instant::now() + timeout, async |store| {
+            let handler = pre.instantiate_async(&mut *store).await?;
+            let answer = handler
+                .fermyon_spin_inbound_redis()
+                .call_handle_message(&mut *store, payload)
+                .await?;
+            Ok(answer.map_err(|_| "what it printed tells why".to_owned()))
+        })
+        .await
+    }
+
     /// Runs `call` in a fresh sandbox.
     async fn run<T>(
         self: &Arc<Self>,
@@ -453,6 +517,7 @@ fn explain(error: &wasmtime::Error) -> String {
 struct Shared<'a> {
     stores: &'a Stores,
     databases: &'a Databases,
+    files: &'a MountedFiles,
 }
 
 impl Loaded {
@@ -461,7 +526,8 @@ impl Loaded {
         let http = self.http.as_ref().map(|_| HTTP_EXPORT);
         let queue = self.queue.as_ref().map(|_| QUEUE_EXPORT);
         let cron = self.cron.as_ref().map(|_| CRON_EXPORT);
-        [http, queue, cron].into_iter().flatten()
+        let redis = self.redis.as_ref().map(|_| REDIS_EXPORT);
+        [http, queue, cron, redis].into_iter().flatten()
     }
 
     fn new(
@@ -488,6 +554,11 @@ impl Loaded {
                 component: spec.id.clone(),
                 reason: format!("{error:#}"),
             })?;
+        let files = Preopens::open(&shared.files.of(&spec.id));
+        let files = files.map_err(|source| LoadError::Files {
+            component: spec.id.clone(),
+            source,
+        })?;
         let kind = component.component_type();
         let imports = kind.imports(engine.wasm());
         Ok(Self {
@@ -495,11 +566,13 @@ impl Loaded {
             http: exported(&pre, HTTP_EXPORT, ProxyPre::new),
             queue: exported(&pre, QUEUE_EXPORT, SpinSqsPre::new),
             cron: exported(&pre, CRON_EXPORT, SpinCronPre::new),
+            redis: exported(&pre, REDIS_EXPORT, SpinRedisPre::new),
             meter: Meter::new(metrics, &spec.id),
             grants: Arc::new(Grants {
                 dependencies: Arc::new(Dependencies::new(shared.stores.backends(&spec.stores))),
                 stores: shared.stores.granted(&spec.stores),
                 databases: shared.databases.granted(&spec.databases),
+                files,
                 component: spec,
             }),
         })

@@ -2,7 +2,7 @@
 //! sandbox of its own, and settles it by the outcome.
 
 use std::pin::pin;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use prometheus_client::metrics::counter::Counter;
@@ -18,6 +18,7 @@ use super::settle::{Action, Settled, Settler};
 use super::source::{DeadLetterError, QueueSource, SourceError};
 use crate::app::QueueTrigger;
 use crate::backends::Dependencies;
+use crate::health::Health;
 use crate::invoker::{Invoker, MessageAction, Outcome};
 use crate::metrics::{ComponentLabels, Metrics, SettlementLabel, SettlementLabels};
 
@@ -34,42 +35,13 @@ const LONGEST_RETRY: Duration = Duration::from_secs(10);
 /// A guest error that begins so is not retried.
 const REJECT: &str = "reject:";
 
-/// Whether a queue answers, for `/readyz`.
-#[derive(Debug)]
-pub struct QueueHealth {
-    queue: String,
-    failing: Mutex<Option<String>>,
-}
-
-impl QueueHealth {
-    /// Assumed healthy.
-    pub fn new(queue: &str) -> Self {
-        Self {
-            queue: queue.to_owned(),
-            failing: Mutex::new(None),
-        }
-    }
-
-    /// What stands in the way of receiving.
-    pub fn obstacle(&self) -> Option<String> {
-        let failing = self.failing.lock().unwrap_or_else(PoisonError::into_inner);
-        failing
-            .as_ref()
-            .map(|error| format!("queue `{}`: {error}", self.queue))
-    }
-
-    fn set(&self, error: Option<String>) {
-        *self.failing.lock().unwrap_or_else(PoisonError::into_inner) = error;
-    }
-}
-
 /// One consumer of one queue.
 pub struct Consumer {
     trigger: QueueTrigger,
     source: Arc<QueueSource>,
     invoker: Arc<Invoker>,
     dependencies: Arc<Dependencies>,
-    health: Arc<QueueHealth>,
+    health: Arc<Health>,
     visibility: Duration,
     timeout: Duration,
     counters: Counters,
@@ -109,7 +81,7 @@ impl Consumer {
             component: trigger.component.to_string(),
         };
         Self {
-            health: Arc::new(QueueHealth::new(source.name())),
+            health: Arc::new(Health::new(format!("queue `{}`", source.name()))),
             dependencies: invoker.dependencies(&trigger.component),
             counters: Counters {
                 received: metrics.received.get_or_create_owned(&labels),
@@ -135,7 +107,7 @@ impl Consumer {
     }
 
     /// Whether its queue answers.
-    pub fn health(&self) -> Arc<QueueHealth> {
+    pub fn health(&self) -> Arc<Health> {
         Arc::clone(&self.health)
     }
 

@@ -13,6 +13,6 @@ mod source;
 mod sqs;
 
 pub use alone::serve_alone;
-pub use consumer::{Consumer, QueueHealth};
+pub use consumer::Consumer;
 pub use embedded::{EmbeddedError, EmbeddedQueue};
 pub use source::{ConnectError, QueueSource};

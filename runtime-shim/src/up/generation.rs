@@ -9,13 +9,15 @@ use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::task_tracker::TaskTrackerToken;
 
-use crate::admin::Health;
+use crate::admin::Footing;
 use crate::app::App;
 use crate::cron::{Begin, CronJob};
+use crate::health::Health;
 use crate::invoker::{Invoker, InvokerOptions, Sandboxes};
 use crate::metrics::Metrics;
 use crate::project::Project;
 use crate::queue::{Consumer, EmbeddedQueue, QueueSource};
+use crate::redis_trigger::Subscriber;
 
 /// What outlives it, and it makes use of.
 pub(super) struct Lent<'a> {
@@ -29,9 +31,15 @@ pub(super) struct Lent<'a> {
 /// Ready to run.
 pub(super) struct Generation {
     invoker: Arc<Invoker>,
-    health: Arc<Health>,
+    footing: Arc<Footing>,
+    triggers: Triggers,
+}
+
+/// What calls components, beside the server of HTTP routes.
+struct Triggers {
     consumers: Vec<Consumer>,
     jobs: Vec<CronJob>,
+    subscribers: Vec<Subscriber>,
 }
 
 impl Generation {
@@ -39,26 +47,25 @@ impl Generation {
     /// would fail later.
     pub(super) async fn load(project: &Project, app: App, lent: Lent<'_>) -> anyhow::Result<Self> {
         let stores = project.open_stores(&app).await?;
-        let health = Health {
+        let footing = Footing {
             stores,
             backends: project.backends.clone(),
-            queues: Vec::new(),
+            sources: Vec::new(),
         };
         // Those that do not answer are named in the log before anything starts.
-        health.backends.probe().await;
-        let loaded = Self::connect(project, app, lent, &health);
+        footing.backends.probe().await;
+        let loaded = Self::connect(project, app, lent, &footing);
         match loaded.await {
-            Ok((invoker, consumers, jobs)) => Ok(Self {
-                health: Arc::new(Health {
-                    queues: consumers.iter().map(Consumer::health).collect(),
-                    ..health
+            Ok((invoker, triggers)) => Ok(Self {
+                footing: Arc::new(Footing {
+                    sources: triggers.sources(),
+                    ..footing
                 }),
                 invoker,
-                consumers,
-                jobs,
+                triggers,
             }),
             Err(error) => {
-                health.close().await;
+                footing.close().await;
                 Err(error)
             }
         }
@@ -68,10 +75,11 @@ impl Generation {
         project: &Project,
         app: App,
         lent: Lent<'_>,
-        health: &Health,
-    ) -> anyhow::Result<(Arc<Invoker>, Vec<Consumer>, Vec<CronJob>)> {
+        footing: &Footing,
+    ) -> anyhow::Result<(Arc<Invoker>, Triggers)> {
         let queues = app.queues.clone();
         let schedules = app.schedules.clone();
+        let subscriptions = app.subscriptions.clone();
         let max_memory = project.max_memory;
         let known = lent.sandboxes.and_then(|known| known.of(max_memory));
         let options = InvokerOptions {
@@ -80,11 +88,12 @@ impl Generation {
                 None => Sandboxes::new(max_memory, Some(project.cache_dir()))?,
             },
             http_deadline: lent.request_timeout,
-            backends: health.backends.clone(),
+            backends: footing.backends.clone(),
             databases: project.open_databases(&app)?,
+            files: project.mount_files(&app)?,
         };
         let loading = {
-            let (stores, metrics) = (health.stores.clone(), Arc::clone(lent.metrics));
+            let (stores, metrics) = (footing.stores.clone(), Arc::clone(lent.metrics));
             move || Invoker::load(app, &stores, options, &metrics)
         };
         let invoker = tokio::task::spawn_blocking(loading)
@@ -107,7 +116,13 @@ impl Generation {
             .into_iter()
             .map(|trigger| CronJob::new(trigger, Arc::clone(&invoker), lent.metrics))
             .collect();
-        Ok((invoker, consumers, jobs))
+        let subscribers = Subscriber::start_all(subscriptions, &invoker, lent.metrics).await;
+        let triggers = Triggers {
+            consumers,
+            jobs,
+            subscribers,
+        };
+        Ok((invoker, triggers))
     }
 
     /// Starts its triggers, after those of `before`, if there were any.
@@ -119,11 +134,14 @@ impl Generation {
             after: before.map(|before| before.called.clone()),
         };
         let mut tasks = JoinSet::new();
-        for consumer in self.consumers {
+        for consumer in self.triggers.consumers {
             tasks.spawn(consumer.run(intake.clone()));
         }
+        for subscriber in self.triggers.subscribers {
+            tasks.spawn(subscriber.run(intake.clone()));
+        }
         let mut calls = JoinSet::new();
-        for job in self.jobs {
+        for job in self.triggers.jobs {
             calls.spawn(job.run(begin.clone(), intake.clone()));
         }
         tasks.spawn({
@@ -141,7 +159,7 @@ impl Generation {
         });
         Running {
             invoker: self.invoker,
-            health: self.health,
+            footing: self.footing,
             intake,
             called,
             tasks,
@@ -149,10 +167,18 @@ impl Generation {
     }
 }
 
+impl Triggers {
+    fn sources(&self) -> Vec<Arc<Health>> {
+        let queues = self.consumers.iter().map(Consumer::health);
+        let servers = self.subscribers.iter().map(Subscriber::health);
+        queues.chain(servers).collect()
+    }
+}
+
 /// Runs until something takes its place.
 pub(super) struct Running {
     invoker: Arc<Invoker>,
-    health: Arc<Health>,
+    footing: Arc<Footing>,
     /// Cancelled when its triggers may take nothing new.
     intake: CancellationToken,
     /// Cancelled when the last scheduled call has ended.
@@ -165,8 +191,8 @@ impl Running {
         &self.invoker
     }
 
-    pub(super) fn health(&self) -> &Arc<Health> {
-        &self.health
+    pub(super) fn footing(&self) -> &Arc<Footing> {
+        &self.footing
     }
 
     /// Returns when a trigger ends by itself, which none should.
@@ -205,7 +231,7 @@ impl Running {
             ),
         }
         self.tasks.shutdown().await;
-        self.health.close().await;
+        self.footing.close().await;
     }
 }
 

@@ -137,7 +137,7 @@ impl Host {
         let (embedded, queue_server) = loaded.queue.unzip();
         let running = loaded.generation.start(None);
         let admin = Arc::new(Admin {
-            readiness: Readiness::starting(Arc::clone(running.health())),
+            readiness: Readiness::starting(Arc::clone(running.footing())),
             metrics: Arc::clone(&metrics),
             embedded: embedded.clone().into(),
         });
@@ -245,8 +245,8 @@ impl Host {
         self.current.replace(next.invoker());
         self.admin
             .readiness
-            .health
-            .replace(Arc::clone(next.health()));
+            .footing
+            .replace(Arc::clone(next.footing()));
         tracing::info!("reloaded: what is under way ends as it began");
         Ok(std::mem::replace(&mut self.running, next))
     }

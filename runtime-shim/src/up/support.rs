@@ -64,7 +64,7 @@ impl Support {
         self.stop.cancel();
         let ended = async {
             while self.tasks.join_next().await.is_some() {}
-            self.admin.readiness.health.get().close().await;
+            self.admin.readiness.footing.get().close().await;
         };
         if tokio::time::timeout(CLOSING, ended).await.is_err() {
             tracing::warn!("connections were cut off");

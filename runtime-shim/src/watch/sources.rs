@@ -10,7 +10,7 @@ use std::time::SystemTime;
 
 use globset::{GlobBuilder, GlobMatcher};
 
-use crate::manifest::{Manifest, Source};
+use crate::manifest::{FileMount, Manifest, Source};
 use crate::names::ComponentId;
 
 /// Folders that hold what is made, not what it is made of.
@@ -95,6 +95,9 @@ impl Sources {
         };
         let base = scope.manifest.parent().unwrap_or(Path::new(""));
         for (id, component) in &manifest.components {
+            for mount in &component.files {
+                sources.add_mount(base, mount);
+            }
             let build = component.build.as_ref().filter(|_| scope.builds);
             match (build, &component.source) {
                 (Some(build), _) if !build.watch.is_empty() => {
@@ -153,6 +156,20 @@ impl Sources {
         }
     }
 
+    fn add_mount(&mut self, base: &Path, mount: &FileMount) {
+        match mount {
+            FileMount::Pattern(pattern) => self.add_pattern(base, pattern, &Owner::Read),
+            FileMount::Placement(placement) => {
+                let source = &placement.source;
+                self.add_file(&base.join(source), &Owner::Read);
+                let inside = Path::new(source).join("**/*");
+                self.add_pattern(base, &inside.to_string_lossy(), &Owner::Read);
+            }
+            // Of a locked application, which nobody follows.
+            FileMount::Given { .. } => {}
+        }
+    }
+
     /// What cannot be a pattern is taken for a file's name.
     fn add_pattern(&mut self, workdir: &Path, pattern: &str, owner: &Owner) {
         let Some((beginning, matcher)) = compile(workdir, pattern) else {
@@ -195,12 +212,14 @@ impl Sources {
 
 /// The folder or file where a pattern's matches begin, and the pattern.
 fn compile(workdir: &Path, pattern: &str) -> Option<(PathBuf, GlobMatcher)> {
-    let literal = Path::new(pattern).components().take_while(|part| {
+    let parts = Path::new(pattern).components();
+    let pattern: PathBuf = parts.filter(|part| *part != Part::CurDir).collect();
+    let literal = pattern.components().take_while(|part| {
         let text = part.as_os_str().to_string_lossy();
-        !matches!(part, Part::CurDir) && !text.contains(['*', '?', '[', '{', '\\'])
+        !text.contains(['*', '?', '[', '{', '\\'])
     });
     let literal: PathBuf = literal.collect();
-    let rest = Path::new(pattern).strip_prefix(&literal).ok()?;
+    let rest = pattern.strip_prefix(&literal).ok()?;
     let beginning = workdir.join(&literal);
     // The beginning is a name, whatever stands in it.
     let name = globset::escape(beginning.to_str()?);
@@ -252,9 +271,10 @@ mod tests {
         [component.a.build]
         command = "make"
         workdir = "a[1]"
-        watch = ["src/**/*.rs", "Cargo.toml", "../shared/*.wit"]
+        watch = ["./src/**/*.rs", "Cargo.toml", "../shared/*.wit"]
         [component.b]
         source = "b.wasm"
+        files = ["pages/*.html", { source = "./assets", destination = "/" }]
     "#;
 
     fn folder() -> (tempfile::TempDir, Scope) {
@@ -291,6 +311,8 @@ mod tests {
             ("spin.toml", true, false),
             (".env", false, false),
             ("b.wasm", false, false),
+            ("pages/index.html", false, false),
+            ("assets/deep/logo.svg", false, false),
             ("a[1]/src/deep/x.rs", false, true),
             ("a[1]/src/deeper/still/new.rs", false, true),
             ("a[1]/Cargo.toml", false, true),

@@ -154,10 +154,23 @@ impl App {
         args: &[&str],
         env: &[(&str, &str)],
     ) -> Self {
+        let write_all = |dir: &Path| {
+            for (name, content) in files {
+                std::fs::write(dir.join(name), content).unwrap();
+            }
+        };
+        Self::start_prepared(write_all, manifest, args, env)
+    }
+
+    /// Starts it in a folder that is prepared first.
+    pub fn start_prepared(
+        prepare: impl FnOnce(&Path),
+        manifest: &str,
+        args: &[&str],
+        env: &[(&str, &str)],
+    ) -> Self {
         let dir = tempfile::tempdir().unwrap();
-        for (name, content) in files {
-            std::fs::write(dir.path().join(name), content).unwrap();
-        }
+        prepare(dir.path());
         Self::run("up", dir, manifest, args, env)
     }
 

@@ -1,5 +1,5 @@
-//! Notes each tick's time under `ticks` in the store `results`, then does what
-//! its variable `behaviour` says.
+//! Notes each tick's time under `ticks` in the store `results`, and its environment
+//! variable `GREETING` under `greeting`, then does what its variable `behaviour` says.
 #![cfg(target_family = "wasm")]
 #![allow(
     unsafe_code,
@@ -26,6 +26,11 @@ impl bindings::Guest for Tick {
         let mut ticks = results.get("ticks").map_err(other)?.unwrap_or_default();
         ticks.extend_from_slice(format!("{}\n", metadata.timestamp).as_bytes());
         results.set("ticks", &ticks).map_err(other)?;
+        if let Ok(greeting) = std::env::var("GREETING") {
+            results
+                .set("greeting", greeting.as_bytes())
+                .map_err(other)?;
+        }
         match spin_sdk::variables::get("behaviour").as_deref() {
             Ok("fail") => return Err(Error::Other("asked to fail".to_owned())),
             Ok("trap") => panic!("asked to panic"),

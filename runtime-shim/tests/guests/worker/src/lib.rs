@@ -48,6 +48,12 @@ impl bindings::Guest for Worker {
             }
             "sleep" => std::thread::sleep(Duration::from_millis(argument.parse().unwrap_or(0))),
             "print" => println!("{argument}"),
+            "env" => answer(&results, std::env::var(argument))?,
+            "read" => answer(&results, std::fs::read_to_string(argument))?,
+            "write" => answer(
+                &results,
+                std::fs::write(argument, "written").map(|()| "done".to_owned()),
+            )?,
             "attributes" => {
                 let seen: Vec<String> = message.message_attributes.iter().map(describe).collect();
                 results
@@ -59,6 +65,12 @@ impl bindings::Guest for Worker {
         results.set(&id, body.as_bytes()).map_err(other)?;
         Ok(MessageAction::Delete)
     }
+}
+
+/// What was seen, or the error.
+fn answer<E: std::fmt::Display>(results: &Store, seen: Result<String, E>) -> Result<(), Error> {
+    let seen = seen.unwrap_or_else(|error| format!("error: {error}"));
+    results.set("answer", seen.as_bytes()).map_err(other)
 }
 
 fn note_attempt(results: &Store, body: &str) -> Result<(), Error> {
