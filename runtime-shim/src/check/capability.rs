@@ -5,7 +5,7 @@
 use serde::Serialize;
 
 use crate::app::Component;
-use crate::invoker::{CRON_EXPORT, HTTP_EXPORT, QUEUE_EXPORT};
+use crate::invoker::{COMMAND_EXPORT, CRON_EXPORT, HTTP_EXPORT, QUEUE_EXPORT};
 
 /// What an interface is for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
@@ -126,6 +126,7 @@ pub(super) fn trigger_of(export: &str) -> &'static str {
         HTTP_EXPORT => "HTTP handler",
         QUEUE_EXPORT => "queue messages",
         CRON_EXPORT => "schedules",
+        COMMAND_EXPORT => "messages, schedules",
         _ => "other",
     }
 }
