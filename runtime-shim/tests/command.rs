@@ -12,7 +12,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
 use serde_json::{Value, json};
-use support::{App, gristmill, output, servers, wait_for, wasm_file};
+use support::{App, gristmill, output, root, servers, wait_for, wasm_file};
 
 const QUEUE: &str = "http://127.0.0.1:9324/000000000000/jobs";
 
@@ -545,6 +545,39 @@ fn the_same_module_does_the_same_under_wasmedge() {
     assert!(!matches!(ran.code, Some(0 | 75)), "{:?}", ran.code);
     app.send("jobs", "trap");
     wait_for_line(&app, &["message failed: trap"]);
+}
+
+/// `examples/command`, by its own manifest, and from a shell.
+#[test]
+fn the_example_takes_orders() {
+    let Some(wasm) = servers::program("GRISTMILL_TEST_EXAMPLE_COMMAND") else {
+        return;
+    };
+    let manifest = std::fs::read_to_string(root().join("examples/command/spin.toml")).unwrap();
+    let source = "source = \"orders.wasm\"";
+    assert!(manifest.contains(source), "{manifest}");
+    let manifest = manifest.replace(source, &format!("source = '{}'", wasm.display()));
+
+    let app = App::start(&manifest);
+    let id = app.send("orders", "ada\n2 450\n1 100");
+    wait_for_line(&app, &[&format!("{id}: ada owes 1000 cents")]);
+    app.send("orders", "ada\n2 450\ntwo teas");
+    let said = "line 3: `two teas` is no quantity and price";
+    wait_for_line(&app, &["message rejected: exit code 65", said]);
+
+    let paused = manifest.replace("PAUSED = \"\"", "PAUSED = \"yes\"");
+    let app = App::start(&paused);
+    app.send("orders", "ada\n2 450");
+    wait_for_line(&app, &["message failed: error: exit code 75: paused"]);
+
+    let Some(program_of_debian) = servers::program_if_any("GRISTMILL_TEST_WASMEDGE") else {
+        return;
+    };
+    let ran = wasmedge(&program_of_debian, &wasm, &[], "ada\n2 450\n1 100");
+    assert_eq!(ran.stdout, "an order: ada owes 1000 cents\n");
+    assert_eq!(ran.code, Some(0));
+    let ran = wasmedge(&program_of_debian, &wasm, &[], "ada\n2 450\ntwo teas");
+    assert_eq!((ran.code, ran.stderr), (Some(65), format!("{said}\n")));
 }
 
 /// FNV-1a, as the guest has it.
