@@ -17,6 +17,8 @@ use wit_parser::Resolve;
 
 /// What toolchains call the entry of a program.
 const ENTRY: &str = "_start";
+/// How the sections begin in which bindings describe interfaces.
+const INTERFACES: &str = "component-type";
 
 /// Bytes 4 to 7 are version and layer: 1, 0 is a core module.
 pub(super) fn is_core_module(bytes: &[u8]) -> bool {
@@ -26,6 +28,10 @@ pub(super) fn is_core_module(bytes: &[u8]) -> bool {
 /// The component that `module` becomes, or why it cannot.
 pub(super) fn to_component(module: &[u8]) -> Result<Vec<u8>, String> {
     let traits = Traits::of(module).map_err(|error| error.to_string())?;
+    if !traits.is_program && !traits.describes_interfaces {
+        let reason = format!("it exports no `{ENTRY}` and describes no interfaces");
+        return Err(reason);
+    }
     let module = match traits.exits {
         true => Cow::Owned(with_exit_codes(module)?),
         false => Cow::Borrowed(module),
@@ -48,6 +54,8 @@ struct Traits {
     is_program: bool,
     /// It imports the function that ends a program.
     exits: bool,
+    /// It tells, as bindings for components do, what its functions mean.
+    describes_interfaces: bool,
 }
 
 impl Traits {
@@ -64,6 +72,9 @@ impl Traits {
                     for export in exports {
                         traits.is_program |= export?.name == ENTRY;
                     }
+                }
+                Payload::CustomSection(section) => {
+                    traits.describes_interfaces |= section.name().starts_with(INTERFACES);
                 }
                 _ => {}
             }
@@ -176,12 +187,9 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_program_does_not() {
-        let module = exporting("start");
-        assert!(!Traits::of(&module).expect("a module").is_program);
-        if let Ok(component) = to_component(&module) {
-            assert!(!contains(&component, "wasi:cli/run@0.2"));
-        }
+    fn what_is_neither_program_nor_described_is_refused() {
+        let refused = to_component(&exporting("start")).expect_err("no export to call");
+        assert!(refused.contains("`_start`"), "{refused}");
     }
 
     #[test]
