@@ -305,6 +305,38 @@ fn tells_spin_its_flags_and_its_help() {
 }
 
 #[test]
+fn a_program_is_run_for_messages_and_ticks() {
+    let dir = tempfile::tempdir().unwrap();
+    let program = wasm("guest_command");
+    let manifest = format!(
+        r#"
+        spin_manifest_version = 2
+        [application]
+        name = "programs"
+        [[trigger.sqs]]
+        component = "program"
+        queue_url = "http://127.0.0.1:9324/000000000000/jobs"
+        [[trigger.cron]]
+        component = "tick"
+        cron_expression = "* * * * * *"
+        [component.program]
+        source = {program}
+        [component.tick]
+        source = {program}
+        environment = {{ BEHAVIOUR = "print a tick" }}
+        "#
+    );
+    let spin = Spin::of_manifest(dir.path(), &manifest);
+    for (kind, logged) in [("sqs", "exit code 3: no such order"), ("cron", "a tick")] {
+        let trigger = spin.start(kind, &[]);
+        if kind == "sqs" {
+            trigger.send("exit 3 no such order");
+        }
+        wait_for(logged, || trigger.log().contains(logged).then_some(()));
+    }
+}
+
+#[test]
 fn queues_and_schedules_run_beside_spins_http_on_the_same_state() {
     let http = http_beside(&manifest());
     // HTTP is Spin's: its components may be anything at all.

@@ -66,7 +66,7 @@ fn mistakes_are_named_before_anything_is_served() {
         ),
         (
             http("'core.wasm'", ""),
-            "`./core.wasm` is a core WebAssembly module, not a component",
+            "`./core.wasm` is a core WebAssembly module that cannot become a component (it exports no `_start`",
         ),
         (
             http(worker, ""),

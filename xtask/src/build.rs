@@ -3,12 +3,14 @@
 //! to do. Does not know what the results are for.
 
 use std::fs;
+use std::io;
+use std::path::PathBuf;
 use std::time::Duration;
 
 use anyhow::{Context, Result};
 
 use crate::wasm_target::{self, Source};
-use crate::workspace::{WASM_TARGET, Workspace};
+use crate::workspace::{CORE_MODULE_TARGET, WASM_TARGET, Workspace};
 use crate::{printer, process};
 
 /// A first build on two slow cores takes about twenty.
@@ -32,6 +34,21 @@ pub(crate) fn guests(workspace: &Workspace) -> Result<()> {
     wasm(workspace, "test guests", &workspace.guests())
 }
 
+/// The guest that is a program, for WASI 0.1: its file.
+pub(crate) fn command_module(workspace: &Workspace) -> Result<PathBuf> {
+    wasm_target::ensure(workspace, CORE_MODULE_TARGET, Source::Auto)?;
+    printer::heading(format_args!(
+        "building a test guest for `{CORE_MODULE_TARGET}`"
+    ));
+    let mut cargo = workspace.cargo();
+    cargo.args(["build-component", "--target", CORE_MODULE_TARGET]);
+    cargo.args(["--package", "guest-command"]);
+    // Standard output is for `cargo xtask servers`, which a shell evaluates.
+    cargo.stdout(io::stderr());
+    process::stream(&mut cargo, LIMIT)?;
+    Ok(workspace.command_module())
+}
+
 /// The native host.
 pub(crate) fn host(workspace: &Workspace) -> Result<()> {
     printer::heading("building `gristmill`");
@@ -47,7 +64,7 @@ fn wasm(workspace: &Workspace, what: &str, packages: &[&str]) -> Result<()> {
     if packages.is_empty() {
         return Ok(());
     }
-    wasm_target::ensure(workspace, Source::Auto)?;
+    wasm_target::ensure(workspace, WASM_TARGET, Source::Auto)?;
     printer::heading(format_args!("building {what} for `{WASM_TARGET}`"));
     let mut cargo = workspace.cargo();
     cargo.arg("build-component");

@@ -13,7 +13,8 @@ use anyhow::{Context, Result};
 use crate::npm::{self, Node};
 use crate::staging::Staging;
 use crate::venv::{self, Venv};
-use crate::workspace::Workspace;
+use crate::wasm_target::{self, Source};
+use crate::workspace::{CORE_MODULE_TARGET, Workspace};
 use crate::{printer, process};
 
 /// Either takes twenty seconds on a slow core.
@@ -61,6 +62,23 @@ pub(crate) fn python(workspace: &Workspace) -> Result<PathBuf> {
         let mut build = Command::new("sh");
         build.env("PATH", process::path_with([&*venv.programs()])?);
         build.arg("build.sh").arg(wasm);
+        Ok(build)
+    })
+}
+
+/// The wasm file of the example that is a plain program.
+pub(crate) fn command(workspace: &Workspace) -> Result<PathBuf> {
+    let example = Example {
+        folder: "command",
+        sources: &["orders.rs", "spin.toml"],
+    };
+    example.ensure(workspace, |wasm| {
+        wasm_target::ensure(workspace, CORE_MODULE_TARGET, Source::Auto)?;
+        let rustc = std::env::var_os("RUSTC").unwrap_or_else(|| "rustc".into());
+        let mut build = Command::new(rustc);
+        // As in its spin.toml.
+        build.args(["--edition", "2024", "-O", "--target", CORE_MODULE_TARGET]);
+        build.arg("-o").arg(wasm).arg("orders.rs");
         Ok(build)
     })
 }

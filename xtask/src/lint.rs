@@ -14,7 +14,7 @@ use crate::{printer, process};
 
 /// Prepares and runs all checks.
 pub(crate) fn run(workspace: &Workspace) -> Result<()> {
-    wasm_target::ensure(workspace, Source::Auto)?;
+    wasm_target::ensure(workspace, WASM_TARGET, Source::Auto)?;
     let venv = Venv::ensure(workspace, &venv::TOOLS)?;
     run_all(&mut tasks(workspace, &venv))
 }

@@ -25,7 +25,7 @@ use std::process::ExitCode;
 use anyhow::Result;
 use clap::{Parser, Subcommand};
 
-use workspace::Workspace;
+use workspace::{CORE_MODULE_TARGET, WASM_TARGET, Workspace};
 
 /// Builds, runs and tests Gristmill.
 #[derive(Parser)]
@@ -103,7 +103,8 @@ enum Command {
         #[arg(long, value_name = "DIR")]
         into: Option<PathBuf>,
     },
-    /// Only prepare this machine: install the Rust target `wasm32-wasip2`.
+    /// Only prepare this machine: install the Rust target `wasm32-wasip2`, and
+    /// `wasm32-wasip1`, for which programs may be built as well.
     ///
     /// By rustup where it reaches its server, else from Debian's packages
     /// `rust-src` and `wasi-libc` through the machine's own apt mirror.
@@ -148,6 +149,14 @@ fn run(arguments: Arguments) -> Result<()> {
         Command::Screenshots => portal::screenshots(&workspace),
         Command::Bench { arguments } => bench::run(&workspace, &arguments),
         Command::Plugin { into } => plugin::run(&workspace, into),
-        Command::Setup { target_from } => wasm_target::ensure(&workspace, target_from),
+        Command::Setup { target_from } => setup(&workspace, target_from),
     }
+}
+
+/// Components are built for the one target, programs for the other as well.
+fn setup(workspace: &Workspace, from: wasm_target::Source) -> Result<()> {
+    for target in [WASM_TARGET, CORE_MODULE_TARGET] {
+        wasm_target::ensure(workspace, target, from)?;
+    }
+    Ok(())
 }

@@ -10,7 +10,7 @@ use anyhow::Result;
 use crate::servers::{self, Server, Servers};
 use crate::venv::{self, Venv};
 use crate::wasm_target::{self, Source};
-use crate::workspace::Workspace;
+use crate::workspace::{WASM_TARGET, Workspace};
 use crate::{build, lint, portal, printer, process};
 
 /// What `--only` takes.
@@ -62,6 +62,9 @@ impl Suite {
                 Server::Ministack,
                 Server::ExampleJs,
                 Server::ExamplePy,
+                Server::CommandModule,
+                Server::ExampleCommand,
+                Server::WasmEdge,
             ],
             _ => &[],
         }
@@ -177,7 +180,7 @@ impl Prepared {
         let run_the_application = [Suite::Shim, Suite::Api, Suite::Browser];
         if any(&[Suite::Lint]) || any(&run_the_application) {
             report.time("wasm target", || {
-                wasm_target::ensure(workspace, Source::Auto)?;
+                wasm_target::ensure(workspace, WASM_TARGET, Source::Auto)?;
                 prepared.wasm_target = true;
                 Ok(())
             });
@@ -213,7 +216,8 @@ impl Prepared {
     ) {
         let mut servers = None;
         for server in wanted {
-            report.time_unless_skipped(server.name(), !required, || {
+            let may_be_skipped = !required || server.is_never_required();
+            report.time_unless_skipped(server.name(), may_be_skipped, || {
                 let servers = match &mut servers {
                     Some(servers) => servers,
                     none => none.insert(Servers::open(workspace)?),

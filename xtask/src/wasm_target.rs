@@ -1,4 +1,4 @@
-//! The `wasm32-wasip2` standard library: is it there, and how does it get
+//! The standard library of a wasm target: is it there, and how does it get
 //! there. rustup first; Debian's packages where rustup cannot. It knows the
 //! layout of a sysroot, but neither how packages are found nor how std is built.
 
@@ -14,7 +14,7 @@ use anyhow::{Context, Result, anyhow, bail};
 use crate::printer;
 use crate::process;
 use crate::staging::Staging;
-use crate::workspace::{WASM_TARGET, Workspace};
+use crate::workspace::Workspace;
 
 /// A slow mirror may take minutes for 25 MB, a dead one must not take longer.
 const RUSTUP_LIMIT: Duration = Duration::from_mins(4);
@@ -30,14 +30,14 @@ pub(crate) enum Source {
     Debian,
 }
 
-/// Makes sure that `wasm32-wasip2` can be compiled for; instant when it can.
-pub(crate) fn ensure(workspace: &Workspace, source: Source) -> Result<()> {
-    let sysroot = Sysroot::of_rustc()?;
+/// Makes sure that `target` can be compiled for; instant when it can.
+pub(crate) fn ensure(workspace: &Workspace, target: &'static str, source: Source) -> Result<()> {
+    let sysroot = Sysroot::of_rustc(target)?;
     if sysroot.has_target() {
         return Ok(());
     }
     printer::note(format_args!(
-        "`{WASM_TARGET}` is missing in {}",
+        "`{target}` is missing in {}",
         sysroot.rustlib.display()
     ));
     // Two calls at once would do the same work twice and race to the rename.
@@ -65,8 +65,8 @@ pub(crate) fn ensure(workspace: &Workspace, source: Source) -> Result<()> {
         }
     }
     Err(anyhow!(
-        "cannot install the Rust target `{WASM_TARGET}`\n{}\n\
-         hint: on a machine that reaches rustup's server run `rustup target add {WASM_TARGET}`; \
+        "cannot install the Rust target `{target}`\n{}\n\
+         hint: on a machine that reaches rustup's server run `rustup target add {target}`; \
          without rustup, install it first, or use a Debian machine with `apt-get`, `dpkg` and a \
          mirror that carries `rust-src` {} and `wasi-libc`",
         attempts.join("\n"),
@@ -76,6 +76,8 @@ pub(crate) fn ensure(workspace: &Workspace, source: Source) -> Result<()> {
 
 /// The compiler's own directory of standard libraries.
 struct Sysroot {
+    /// The target that matters here.
+    wanted: &'static str,
     /// `lib/rustlib`
     rustlib: PathBuf,
     /// The compiler's version, as in `1.95.0`.
@@ -83,7 +85,7 @@ struct Sysroot {
 }
 
 impl Sysroot {
-    fn of_rustc() -> Result<Self> {
+    fn of_rustc(wanted: &'static str) -> Result<Self> {
         let rustc = std::env::var_os("RUSTC").unwrap_or_else(|| "rustc".into());
         let ask = |arguments: &[&str]| {
             process::capture(Command::new(&rustc).args(arguments), Duration::from_mins(1))?
@@ -97,13 +99,14 @@ impl Sysroot {
             .find_map(|line| line.strip_prefix("release: "))
             .context("`rustc -vV` names no release")?;
         Ok(Self {
+            wanted,
             rustlib: Path::new(sysroot.trim()).join("lib").join("rustlib"),
             release: release.to_owned(),
         })
     }
 
     fn target(&self) -> PathBuf {
-        self.rustlib.join(WASM_TARGET)
+        self.rustlib.join(self.wanted)
     }
 
     /// Complete, not merely begun: an interrupted rustup leaves a directory.
@@ -129,7 +132,7 @@ impl Sysroot {
     /// An empty directory beside the target's place. Made before the long work,
     /// because this is where a read-only sysroot shows.
     fn staging(&self) -> Result<Staging> {
-        Staging::create(self.rustlib.join(format!(".{WASM_TARGET}.partial")))
+        Staging::create(self.rustlib.join(format!(".{}.partial", self.wanted)))
             .with_context(|| format!("cannot write to the sysroot {}", self.rustlib.display()))
     }
 }
@@ -141,11 +144,12 @@ const LINKED_OBJECTS: [&str; 3] = ["libc.a", "crt1-command.o", "crt1-reactor.o"]
 const BUILT_FOR: &str = "gristmill-built-for";
 
 fn rustup(sysroot: &Sysroot) -> Result<()> {
-    let step = printer::step(format!("rustup target add {WASM_TARGET}"));
+    let target = sysroot.wanted;
+    let step = printer::step(format!("rustup target add {target}"));
     let mut command = Command::new("rustup");
     // A backtrace would push the reason out of the message.
     command
-        .args(["target", "add", WASM_TARGET])
+        .args(["target", "add", target])
         .env("RUST_BACKTRACE", "0");
     process::capture(&mut command, RUSTUP_LIMIT)?.success()?;
     if !sysroot.has_target() {
@@ -177,6 +181,7 @@ mod tests {
 
     fn sysroot(rustlib: &Path) -> Sysroot {
         Sysroot {
+            wanted: "wasm32-wasip2",
             rustlib: rustlib.to_owned(),
             release: "1.95.0".to_owned(),
         }

@@ -14,6 +14,8 @@ use crate::process;
 
 /// The target that components are compiled for.
 pub(crate) const WASM_TARGET: &str = "wasm32-wasip2";
+/// The target that programs may be compiled for as well.
+pub(crate) const CORE_MODULE_TARGET: &str = "wasm32-wasip1";
 
 /// The workspace as cargo sees it.
 pub(crate) struct Workspace {
@@ -111,6 +113,12 @@ impl Workspace {
     /// Where cargo leaves wasm files.
     pub(crate) fn wasm_dir(&self) -> PathBuf {
         self.target_dir.join(WASM_TARGET).join("release")
+    }
+
+    /// What the guest that is a program becomes for WASI 0.1.
+    pub(crate) fn command_module(&self) -> PathBuf {
+        let folder = self.target_dir.join(CORE_MODULE_TARGET).join("release");
+        folder.join("guest_command.wasm")
     }
 
     /// `--test <name>` for each file in the `tests` folder of the package in `folder`.

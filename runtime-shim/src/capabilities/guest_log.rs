@@ -1,35 +1,53 @@
 //! What a component writes to stdout and stderr: lines in the host's log, each
 //! with the component's name.
 
+use std::sync::Arc;
+
 use bytes::Bytes;
 use tokio::io::AsyncWrite;
 use wasmtime_wasi::cli::{IsTerminal, StdoutStream};
 use wasmtime_wasi::p2::{OutputStream, Pollable, StreamResult};
 
+use super::command::{Printed, Share};
 use crate::names::ComponentId;
 
 /// Bytes of one line; a longer one is logged in pieces.
 const MAX_LINE: usize = 8 * 1024;
+
+const STDOUT: &str = "stdout";
+const STDERR: &str = "stderr";
 
 /// One of the two output streams of a sandbox.
 #[derive(Clone)]
 pub(super) struct GuestLog {
     component: ComponentId,
     stream: &'static str,
+    /// Where a program's output is counted, and the end of its stderr kept.
+    command: Option<Arc<Printed>>,
 }
 
 impl GuestLog {
     pub(super) fn stdout(component: &ComponentId) -> Self {
         Self {
             component: component.clone(),
-            stream: "stdout",
+            stream: STDOUT,
+            command: None,
         }
     }
 
     pub(super) fn stderr(component: &ComponentId) -> Self {
         Self {
             component: component.clone(),
-            stream: "stderr",
+            stream: STDERR,
+            command: None,
+        }
+    }
+
+    /// The stream of a program, whose printing is `printed`.
+    pub(super) fn of_command(self, printed: Arc<Printed>) -> Self {
+        Self {
+            command: Some(printed),
+            ..self
         }
     }
 
@@ -64,6 +82,21 @@ struct Lines {
 }
 
 impl Lines {
+    fn write_of_command(&mut self, printed: &Printed, bytes: &[u8]) {
+        if self.log.stream == STDERR {
+            printed.note(bytes);
+        }
+        match printed.share(bytes.len()) {
+            Share::Bytes(logged) => self.push(&bytes[..logged]),
+            Share::LastBytes(logged) => {
+                self.push(&bytes[..logged]);
+                self.emit();
+                let component = &self.log.component;
+                tracing::warn!(%component, "it prints too much: the rest of this run is not logged");
+            }
+        }
+    }
+
     fn push(&mut self, bytes: &[u8]) {
         for piece in bytes.split_inclusive(|byte| *byte == b'\n') {
             for piece in piece.chunks(MAX_LINE) {
@@ -79,7 +112,9 @@ impl Lines {
         let line = String::from_utf8_lossy(&self.partial);
         let line = line.trim_end();
         if !line.is_empty() {
-            let GuestLog { component, stream } = &self.log;
+            let GuestLog {
+                component, stream, ..
+            } = &self.log;
             tracing::info!(target: "guest", %component, stream, "{line}");
         }
         self.partial.clear();
@@ -94,7 +129,10 @@ impl Drop for Lines {
 
 impl OutputStream for Lines {
     fn write(&mut self, bytes: Bytes) -> StreamResult<()> {
-        self.push(&bytes);
+        match self.log.command.clone() {
+            Some(printed) => self.write_of_command(&printed, &bytes),
+            None => self.push(&bytes),
+        }
         Ok(())
     }
 

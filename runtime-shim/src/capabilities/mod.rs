@@ -2,6 +2,7 @@
 //! answering imports for the component that asks and for no other.
 
 mod clients;
+mod command;
 mod config;
 mod files;
 mod guest_log;
@@ -35,6 +36,7 @@ use crate::names::StoreLabel;
 use crate::stores::Store;
 
 pub use clients::Clients;
+pub use command::{Command, Printed};
 pub use files::{FolderError, Preopens};
 use guest_log::GuestLog;
 use key_value::KeyValueView;
@@ -136,14 +138,25 @@ pub struct Sandbox {
 }
 
 impl Sandbox {
-    /// The state of a fresh sandbox; `own` is what it is as a caller of others.
-    pub fn new(grants: Arc<Grants>, invoker: Arc<Invoker>, own: Caller) -> Self {
+    /// The state of a fresh sandbox; `own` is what it is as a caller of others,
+    /// `command` what a program gets that has no other way to be told.
+    pub fn new(
+        grants: Arc<Grants>,
+        invoker: Arc<Invoker>,
+        own: Caller,
+        command: Option<Command>,
+    ) -> Self {
         let component = &grants.component;
         let mut wasi = WasiCtxBuilder::new();
-        wasi.stdout(GuestLog::stdout(&component.id))
-            .stderr(GuestLog::stderr(&component.id));
-        for (key, value) in &component.environment {
-            wasi.env(key, value);
+        match command {
+            Some(command) => command.equip(&mut wasi, component),
+            None => {
+                wasi.stdout(GuestLog::stdout(&component.id))
+                    .stderr(GuestLog::stderr(&component.id));
+                for (key, value) in &component.environment {
+                    wasi.env(key, value);
+                }
+            }
         }
         let sockets = Sockets::grant(&mut wasi, &grants, &invoker.clients().sockets);
         let mut wasi = wasi.build();

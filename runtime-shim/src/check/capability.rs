@@ -5,7 +5,7 @@
 use serde::Serialize;
 
 use crate::app::Component;
-use crate::invoker::{CRON_EXPORT, HTTP_EXPORT, QUEUE_EXPORT, REDIS_EXPORT};
+use crate::invoker::{COMMAND_EXPORT, CRON_EXPORT, HTTP_EXPORT, QUEUE_EXPORT, REDIS_EXPORT};
 
 /// What an interface is for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
@@ -127,6 +127,7 @@ pub(super) fn trigger_of(export: &str) -> &'static str {
         QUEUE_EXPORT => "queue messages",
         CRON_EXPORT => "schedules",
         REDIS_EXPORT => "Redis messages",
+        COMMAND_EXPORT => "messages, schedules",
         _ => "other",
     }
 }

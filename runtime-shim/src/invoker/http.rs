@@ -178,7 +178,7 @@ impl Invoker {
             _ => Scheme::Http,
         };
         let outcome = self
-            .run(loaded, depth, deadline, async |store| {
+            .run(loaded, depth, deadline, None, async |store| {
                 let mut view = store.data_mut().http();
                 let request = view.new_incoming_request(scheme, request)?;
                 let response = view.new_response_outparam(begin)?;

@@ -1,6 +1,8 @@
 //! One invocation: a fresh sandbox, a deadline, and one [`Outcome`]. Triggers
 //! map the outcome; they never see a store, a trap or a timer.
 
+mod command;
+mod environment;
 mod http;
 mod meter;
 mod sandboxes;
@@ -9,14 +11,18 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use bytes::Bytes;
 use tokio_util::task::TaskTracker;
 use wasmtime::component::{InstancePre, Linker};
 use wasmtime::{PoolConcurrencyLimitError, Store, Trap};
+use wasmtime_wasi::p2::bindings::CommandPre;
 use wasmtime_wasi_http::p2::bindings::ProxyPre;
 
 use crate::app::{App, Component, Wasm};
 use crate::backends::{Backends, Dependencies};
-use crate::capabilities::{self, Clients, FolderError, Grants, MemoryBudget, Preopens, Sandbox};
+use crate::capabilities::{
+    self, Clients, Command, FolderError, Grants, MemoryBudget, Preopens, Sandbox,
+};
 use crate::databases::Databases;
 use crate::engine::{Engine, EngineError};
 use crate::files::MountedFiles;
@@ -89,6 +95,22 @@ pub const QUEUE_EXPORT: &str = "handle-queue-message";
 pub const CRON_EXPORT: &str = "handle-cron-event";
 /// The export for messages of Redis.
 pub const REDIS_EXPORT: &str = "fermyon:spin/inbound-redis";
+/// The export of a program, which messages and schedules start.
+pub const COMMAND_EXPORT: &str = "wasi:cli/run";
+
+/// A guest error that begins so means the message, which no other attempt would
+/// help.
+pub const REJECT: &str = "reject:";
+
+/// A message on its way to a component.
+pub struct Delivery<'a> {
+    /// What the component gets of it.
+    pub message: &'a Message,
+    /// The name of its queue.
+    pub queue: &'a str,
+    /// How often it was received, this time included.
+    pub receive_count: u32,
+}
 
 /// How an invocation ended.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -184,6 +206,7 @@ struct Loaded {
     queue: Option<SpinSqsPre<Sandbox>>,
     cron: Option<SpinCronPre<Sandbox>>,
     redis: Option<SpinRedisPre<Sandbox>>,
+    command: Option<CommandPre<Sandbox>>,
     meter: Meter,
 }
 
@@ -275,13 +298,13 @@ impl Invoker {
         for queue in &app.queues {
             let component = &queue.component;
             invoker.require(component, "a `[[trigger.sqs]]`", QUEUE_EXPORT, |loaded| {
-                loaded.queue.is_some()
+                loaded.queue.is_some() || loaded.command.is_some()
             })?;
         }
         for schedule in &app.schedules {
             let component = &schedule.component;
             invoker.require(component, "a `[[trigger.cron]]`", CRON_EXPORT, |loaded| {
-                loaded.cron.is_some()
+                loaded.cron.is_some() || loaded.command.is_some()
             })?;
         }
         for subscription in &app.subscriptions {
@@ -367,28 +390,38 @@ impl Invoker {
         self.router.find(path)
     }
 
-    /// Hands `message` to component `id`, which must be done within `timeout`.
+    /// Hands a message to component `id`, which must be done within `timeout`.
     pub async fn queue_message(
         self: &Arc<Self>,
         id: &ComponentId,
-        message: &Message,
+        delivery: &Delivery<'_>,
         timeout: Duration,
     ) -> Outcome<MessageAction> {
         let Some(loaded) = self.components.get(id) else {
             return unknown(id);
         };
-        let Some(pre) = &loaded.queue else {
+        if let Some(pre) = &loaded.queue {
+            return self
+                .run_event(loaded, timeout, None, async |store| {
+                    let handler = pre.instantiate_async(&mut *store).await?;
+                    let answer = handler
+                        .call_handle_queue_message(&mut *store, delivery.message)
+                        .await?;
+                    Ok(answer.map_err(|GuestError::Other(reason)| shortened(reason)))
+                })
+                .await;
+        }
+        let Some(pre) = &loaded.command else {
             return Outcome::Trap(format!("component `{id}` does not export `{QUEUE_EXPORT}`"));
         };
-        let Some(_permit) = self.sandboxes.for_event().await else {
-            return Outcome::Overloaded;
-        };
-        self.run(loaded, 0, Instant::now() + timeout, async |store| {
-            let handler = pre.instantiate_async(&mut *store).await?;
-            let answer = handler
-                .call_handle_queue_message(&mut *store, message)
-                .await?;
-            Ok(answer.map_err(|GuestError::Other(reason)| shortened(reason)))
+        let body = delivery.message.body.clone().unwrap_or_default();
+        let environment = environment::of_message(delivery);
+        let (run, command) = command::Run::new(pre, Bytes::from(body), environment);
+        self.run_event(loaded, timeout, Some(command), async |store| {
+            Ok(match run.finish(store).await? {
+                Ok(()) => Ok(MessageAction::Delete),
+                Err(failure) => failure.of_message(),
+            })
         })
         .await
     }
@@ -404,18 +437,25 @@ impl Invoker {
         let Some(loaded) = self.components.get(id) else {
             return unknown(id);
         };
-        let Some(pre) = &loaded.cron else {
+        if let Some(pre) = &loaded.cron {
+            return self
+                .run_event(loaded, timeout, None, async |store| {
+                    let handler = pre.instantiate_async(&mut *store).await?;
+                    let answer = handler
+                        .call_handle_cron_event(&mut *store, Metadata { timestamp })
+                        .await?;
+                    Ok(answer.map_err(|CronError::Other(reason)| shortened(reason)))
+                })
+                .await;
+        }
+        let Some(pre) = &loaded.command else {
             return Outcome::Trap(format!("component `{id}` does not export `{CRON_EXPORT}`"));
         };
-        let Some(_permit) = self.sandboxes.for_event().await else {
-            return Outcome::Overloaded;
-        };
-        self.run(loaded, 0, Instant::now() + timeout, async |store| {
-            let handler = pre.instantiate_async(&mut *store).await?;
-            let answer = handler
-                .call_handle_cron_event(&mut *store, Metadata { timestamp })
-                .await?;
-            Ok(answer.map_err(|CronError::Other(reason)| shortened(reason)))
+        let environment = environment::of_tick(timestamp);
+        let (run, command) = command::Run::new(pre, Bytes::new(), environment);
+        self.run_event(loaded, timeout, Some(command), async |store| {
+            let ended = run.finish(store).await?;
+            Ok(ended.map_err(|failure| failure.to_string()))
         })
         .await
     }
@@ -434,7 +474,7 @@ impl Invoker {
         let Some(pre) = &loaded.redis else {
             return Outcome::Trap(format!("component `{id}` does not export `{REDIS_EXPORT}`"));
         };
-        self.run(loaded, 0, Instant::now() + timeout, async |store| {
+        self.run_event(loaded, timeout, None, async |store| {
             let handler = pre.instantiate_async(&mut *store).await?;
             let answer = handler
                 .fermyon_spin_inbound_redis()
@@ -445,18 +485,39 @@ impl Invoker {
         .await
     }
 
+    /// Runs `call` for a message or a tick.
+    async fn run_event<T>(
+        self: &Arc<Self>,
+        loaded: &Loaded,
+        timeout: Duration,
+        command: Option<Command>,
+        call: impl AsyncFnOnce(&mut Store<Sandbox>) -> wasmtime::Result<Result<T, String>>,
+    ) -> Outcome<T> {
+        let Some(_permit) = self.sandboxes.for_event().await else {
+            return Outcome::Overloaded;
+        };
+        let deadline = Instant::now() + timeout;
+        self.run(loaded, 0, deadline, command, call).await
+    }
+
     /// Runs `call` in a fresh sandbox.
     async fn run<T>(
         self: &Arc<Self>,
         loaded: &Loaded,
         depth: u8,
         deadline: Instant,
+        command: Option<Command>,
         call: impl AsyncFnOnce(&mut Store<Sandbox>) -> wasmtime::Result<Result<T, String>>,
     ) -> Outcome<T> {
         let mut running = loaded.meter.begin();
         let _ticking = self.sandboxes.engine.keep_ticking();
         let caller = Caller::Component { depth, deadline };
-        let sandbox = Sandbox::new(Arc::clone(&loaded.grants), Arc::clone(self), caller);
+        let sandbox = Sandbox::new(
+            Arc::clone(&loaded.grants),
+            Arc::clone(self),
+            caller,
+            command,
+        );
         let mut store = Store::new(self.sandboxes.engine.wasm(), sandbox);
         store.limiter(Sandbox::limits);
         // The guest yields at each tick, which lets the deadline be seen and
@@ -527,7 +588,8 @@ impl Loaded {
         let queue = self.queue.as_ref().map(|_| QUEUE_EXPORT);
         let cron = self.cron.as_ref().map(|_| CRON_EXPORT);
         let redis = self.redis.as_ref().map(|_| REDIS_EXPORT);
-        [http, queue, cron, redis].into_iter().flatten()
+        let command = self.command.as_ref().map(|_| COMMAND_EXPORT);
+        [http, queue, cron, redis, command].into_iter().flatten()
     }
 
     fn new(
@@ -567,6 +629,7 @@ impl Loaded {
             queue: exported(&pre, QUEUE_EXPORT, SpinSqsPre::new),
             cron: exported(&pre, CRON_EXPORT, SpinCronPre::new),
             redis: exported(&pre, REDIS_EXPORT, SpinRedisPre::new),
+            command: exported(&pre, COMMAND_EXPORT, CommandPre::new),
             meter: Meter::new(metrics, &spec.id),
             grants: Arc::new(Grants {
                 dependencies: Arc::new(Dependencies::new(shared.stores.backends(&spec.stores))),

@@ -19,7 +19,7 @@ use super::source::{DeadLetterError, QueueSource, SourceError};
 use crate::app::QueueTrigger;
 use crate::backends::Dependencies;
 use crate::health::Health;
-use crate::invoker::{Invoker, MessageAction, Outcome};
+use crate::invoker::{Delivery, Invoker, MessageAction, Outcome, REJECT};
 use crate::metrics::{ComponentLabels, Metrics, SettlementLabel, SettlementLabels};
 
 /// The longest long poll. SQS API Reference, `ReceiveMessage`.
@@ -32,8 +32,6 @@ const GATHER: Duration = Duration::from_millis(10);
 const MAX_POLLERS: usize = 16;
 const FIRST_RETRY: Duration = Duration::from_millis(100);
 const LONGEST_RETRY: Duration = Duration::from_secs(10);
-/// A guest error that begins so is not retried.
-const REJECT: &str = "reject:";
 
 /// One consumer of one queue.
 pub struct Consumer {
@@ -327,6 +325,11 @@ impl Running {
             ..
         } = &self.consumer;
         let message = received.for_component(trigger);
+        let delivery = Delivery {
+            message: &message,
+            queue: source.name(),
+            receive_count: received.receive_count,
+        };
         let lease = Lease::new(source, &received.receipt, received.at, *visibility);
         let invocation = async {
             // It was received by a call that was under way when a server went
@@ -334,7 +337,7 @@ impl Running {
             if !self.dependencies_up().await {
                 return None;
             }
-            let invocation = invoker.queue_message(&trigger.component, &message, *timeout);
+            let invocation = invoker.queue_message(&trigger.component, &delivery, *timeout);
             Some(invocation.await)
         };
         // The heartbeat is part of this future: it ends with the invocation,

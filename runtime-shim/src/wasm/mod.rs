@@ -1,5 +1,7 @@
-//! From what the app names to one component: reads the wasm of each source.
-//! Knows nothing of engines or machine code.
+//! From what the app names to one component: reads the wasm of each source, and
+//! makes components of core modules. Knows nothing of engines or machine code.
+
+mod command;
 
 use std::borrow::Cow;
 use std::path::PathBuf;
@@ -17,21 +19,24 @@ pub enum WasmError {
         /// What the system said.
         source: std::io::Error,
     },
-    /// A core module, which has no interfaces to link.
-    #[error("`{wasm}` is a core WebAssembly module, not a component: build it for `wasm32-wasip2`")]
+    /// A core module that asks for more than WASI 0.1, or is damaged.
+    #[error(
+        "`{wasm}` is a core WebAssembly module that cannot become a component ({reason}): \
+         build it for `wasm32-wasip2`, or for `wasm32-wasip1` with no imports but those of WASI"
+    )]
     CoreModule {
         /// The wasm.
         wasm: Wasm,
+        /// What stands in the way.
+        reason: String,
     },
 }
 
 /// The wasm of `component`, ready to be compiled.
 pub fn assemble(component: &Component) -> Result<Cow<'_, [u8]>, WasmError> {
     let bytes = read(&component.source)?;
-    if is_core_module(&bytes) {
-        return Err(WasmError::CoreModule {
-            wasm: component.source.clone(),
-        });
+    if command::is_core_module(&bytes) {
+        return componentized(&bytes, component).map(Cow::Owned);
     }
     Ok(bytes)
 }
@@ -49,7 +54,9 @@ fn read(wasm: &Wasm) -> Result<Cow<'_, [u8]>, WasmError> {
     }
 }
 
-/// Bytes 4 to 7 are version and layer: 1, 0 is a core module.
-fn is_core_module(bytes: &[u8]) -> bool {
-    bytes.starts_with(b"\0asm\x01\0\0\0")
+fn componentized(module: &[u8], component: &Component) -> Result<Vec<u8>, WasmError> {
+    command::to_component(module).map_err(|reason| WasmError::CoreModule {
+        wasm: component.source.clone(),
+        reason,
+    })
 }

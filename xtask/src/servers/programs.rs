@@ -293,7 +293,7 @@ fn has_library(folder: &Path) -> bool {
 }
 
 /// For a shell.
-fn quoted(text: &str) -> String {
+pub(super) fn quoted(text: &str) -> String {
     format!("'{}'", text.replace('\'', r"'\''"))
 }
 

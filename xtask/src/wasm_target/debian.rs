@@ -11,7 +11,6 @@ use anyhow::{Context, Result, bail};
 use super::{BUILT_FOR, LINKED_OBJECTS, Sysroot, is_rlib_of};
 use crate::apt::{Apt, Offer};
 use crate::staging::remove_dir_if_present;
-use crate::workspace::WASM_TARGET;
 use crate::{printer, process};
 
 const BUILD_LIMIT: Duration = Duration::from_mins(20);
@@ -26,17 +25,21 @@ pub(super) fn install(directory: &Path, sysroot: &Sysroot) -> Result<()> {
     fs::create_dir_all(directory)?;
 
     let step = printer::step("finding `rust-src` and `wasi-libc` in Debian's archive");
-    let packages = fetch(directory, &sysroot.release)?;
+    let packages = fetch(directory, sysroot)?;
     step.done();
 
-    let step = printer::step(format!("building the standard library for `{WASM_TARGET}`"));
-    let built = build_std(directory, &packages.library)?;
+    let step = printer::step(format!(
+        "building the standard library for `{}`",
+        sysroot.wanted
+    ));
+    let built = build_std(directory, &packages.library, sysroot.wanted)?;
     lay_out(&built, &packages.libc, &staging.path)?;
     fs::write(staging.path.join(BUILT_FOR), &sysroot.release)?;
     staging.publish(&sysroot.target())?;
     step.done();
     printer::note(format_args!(
-        "`{WASM_TARGET}` is in {}; to hand it back to rustup remove that directory",
+        "`{}` is in {}; to hand it back to rustup remove that directory",
+        sysroot.wanted,
         sysroot.target().display()
     ));
     remove_dir_if_present(directory)
@@ -46,7 +49,7 @@ pub(super) fn install(directory: &Path, sysroot: &Sysroot) -> Result<()> {
 struct Packages {
     /// `library/` of the Rust source.
     library: PathBuf,
-    /// `usr/lib/wasm32-wasip2` of the C library.
+    /// `usr/lib/<target>` of the C library.
     libc: PathBuf,
 }
 
@@ -70,7 +73,8 @@ fn suites(codename: &str) -> Vec<String> {
 }
 
 /// Looks through the suites until both packages are unpacked.
-fn fetch(directory: &Path, release: &str) -> Result<Packages> {
+fn fetch(directory: &Path, sysroot: &Sysroot) -> Result<Packages> {
+    let release = sysroot.release.as_str();
     let apt = Apt::open(directory.join("apt"))?;
     let source_names = source_package_names(release);
     let source_names: Vec<&str> = source_names.iter().map(String::as_str).collect();
@@ -90,7 +94,7 @@ fn fetch(directory: &Path, release: &str) -> Result<Packages> {
         }
         if libc.is_none() {
             for offer in apt.offers(&["wasi-libc"])? {
-                libc = unpack_libc(&apt, &offer, &directory.join("libc"))?;
+                libc = unpack_libc(&apt, &offer, &directory.join("libc"), sysroot.wanted)?;
                 if libc.is_some() {
                     break;
                 }
@@ -105,7 +109,7 @@ fn fetch(directory: &Path, release: &str) -> Result<Packages> {
     }
     bail!(
         "{}",
-        missing(release, library.is_some(), libc.is_some(), &seen, &problems)
+        missing(sysroot, library.is_some(), libc.is_some(), &seen, &problems)
     )
 }
 
@@ -128,16 +132,16 @@ fn unpack_source(apt: &Apt, offer: &Offer, into: &Path) -> Result<PathBuf> {
 }
 
 /// Nothing where this version is too old to know the target.
-fn unpack_libc(apt: &Apt, offer: &Offer, into: &Path) -> Result<Option<PathBuf>> {
+fn unpack_libc(apt: &Apt, offer: &Offer, into: &Path, target: &str) -> Result<Option<PathBuf>> {
     remove_dir_if_present(into)?;
     apt.unpack(offer, into)?;
-    let libc = into.join("usr").join("lib").join(WASM_TARGET);
+    let libc = into.join("usr").join("lib").join(target);
     let complete = LINKED_OBJECTS.iter().all(|name| libc.join(name).is_file());
     Ok(complete.then_some(libc))
 }
 
 fn missing(
-    release: &str,
+    sysroot: &Sysroot,
     library: bool,
     libc: bool,
     seen: &[String],
@@ -154,11 +158,12 @@ fn missing(
             seen.join(", ")
         };
         lines.push(format!(
-            "no `rust-src` of version {release} (found: {found})"
+            "no `rust-src` of version {} (found: {found})",
+            sysroot.release
         ));
     }
     if !libc {
-        lines.push(format!("no `wasi-libc` with usr/lib/{WASM_TARGET}"));
+        lines.push(format!("no `wasi-libc` with usr/lib/{}", sysroot.wanted));
     }
     if !problems.is_empty() {
         lines.push(format!(
@@ -170,7 +175,7 @@ fn missing(
 }
 
 /// Compiles std for the target beside an empty crate; returns where it lies.
-fn build_std(directory: &Path, library: &Path) -> Result<PathBuf> {
+fn build_std(directory: &Path, library: &Path, target: &str) -> Result<PathBuf> {
     let probe = directory.join("probe");
     fs::create_dir_all(probe.join("src"))?;
     let manifest = format!(
@@ -181,7 +186,7 @@ fn build_std(directory: &Path, library: &Path) -> Result<PathBuf> {
 
     let mut cargo = crate::workspace::cargo_in(&probe);
     cargo
-        .args(["build", "--release", "--target", WASM_TARGET])
+        .args(["build", "--release", "--target", target])
         .arg(format!("-Zbuild-std={BUILT_CRATES}"))
         .env("RUSTC_BOOTSTRAP", "1")
         .env("__CARGO_TESTS_ONLY_SRC_ROOT", library)
@@ -194,7 +199,7 @@ fn build_std(directory: &Path, library: &Path) -> Result<PathBuf> {
         .context("cannot build std")?;
     Ok(probe
         .join("target")
-        .join(WASM_TARGET)
+        .join(target)
         .join("release")
         .join("deps"))
 }
@@ -249,7 +254,12 @@ mod tests {
             "1.96.1".to_owned(),
             "1.97.1".to_owned(),
         ];
-        let message = missing("1.95.0", false, false, &seen, &["stable: 404".to_owned()]);
+        let sysroot = Sysroot {
+            wanted: "wasm32-wasip2",
+            rustlib: PathBuf::new(),
+            release: "1.95.0".to_owned(),
+        };
+        let message = missing(&sysroot, false, false, &seen, &["stable: 404".to_owned()]);
         assert_eq!(
             message,
             "no `rust-src` of version 1.95.0 (found: 1.96.1, 1.97.1); \
