@@ -139,7 +139,7 @@ fn manifest(at: &Addresses) -> String {
     };
     let granted = format!(
         r#"
-        key_value_stores = ["default", "after"]
+        key_value_stores = ["default", "wasi", "after"]
         sqlite_databases = ["default"]
         allowed_outbound_hosts = [
             "redis://127.0.0.1:{redis}", "postgres://127.0.0.1:{postgres}",
@@ -237,6 +237,11 @@ fn the_whole_world_links_and_check_says_what_is_behind_it() {
 #[test]
 fn key_value() {
     world().conforms_granted_and_not("key-value");
+}
+
+#[test]
+fn wasi_keyvalue() {
+    world().conforms_granted_and_not("wasi-keyvalue");
 }
 
 #[test]
@@ -466,8 +471,10 @@ fn tcp_echo() -> SocketAddr {
 /// Answers the first message of TLS by something else.
 fn no_tls() -> SocketAddr {
     serve(|mut stream| {
-        stream.read(&mut [0; 1024])?;
-        stream.write_all(b"this is no TLS\r\n")
+        stream.read_exact(&mut [0; 5])?;
+        stream.write_all(b"this is no TLS\r\n")?;
+        // To its end, so that the answer is not lost with the connection.
+        std::io::copy(&mut stream, &mut std::io::sink()).map(drop)
     })
 }
 

@@ -41,7 +41,7 @@ async fn handle(request: IncomingRequest, out: ResponseOutparam) {
         ("granted", "response") => return response_shape::respond(rest, request, out).await,
         ("granted", "duplex") => return response_shape::duplex(request, out).await,
         ("base", _) => request_shape::whole(&request),
-        (_, "request") => request_shape::check(rest, request),
+        (_, "request") => request_shape::check(rest, &request),
         (who, area) => expectations(who, area).await,
     };
     answer(out, outcome).await;
@@ -68,7 +68,7 @@ async fn expectations(who: &str, area: &str) -> Outcome {
         ("bare", "postgres") => postgres::refused(),
         ("bare", "redis") => redis::refused(),
         ("bare", "mqtt") => mqtt::refused(),
-        ("bare", "outbound-http") => outbound_http::refused().await,
+        ("bare", "outbound-http") => outbound_http::refused(),
         ("bare", "tcp-sockets") => tcp_sockets::refused(),
         ("bare", "udp-sockets") => udp_sockets::refused(),
         ("bare", "not-offered") => not_offered::refused(),

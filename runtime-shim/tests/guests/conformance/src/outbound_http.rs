@@ -16,10 +16,10 @@ pub(crate) async fn granted() -> Outcome {
     trailers(&server)?;
     failures(&server)?;
     own_application().await?;
-    refused().await
+    refused()
 }
 
-pub(crate) async fn refused() -> Outcome {
+pub(crate) fn refused() -> Outcome {
     let server = setting("HTTP_ADDRESS")?;
     let port = server.rsplit(':').next().unwrap_or_default();
     for (scheme, authority) in [
@@ -72,8 +72,8 @@ async fn as_received(server: &str) -> Outcome {
     must!(response.body(), b"short and stout");
     let fetched = fetch(Some(&Scheme::Http), Some(server), "/teapot", None);
     let fields = done("fetch", fetched)?.headers();
-    must!(fields.get(&"X-Twice".to_owned()), twice if twice == [b"one".to_vec(), b"two".to_vec()]);
-    must!(fields.has(&"connection".to_owned()), false);
+    must!(fields.get("X-Twice"), twice if twice == [b"one".to_vec(), b"two".to_vec()]);
+    must!(fields.has("connection"), false);
     Ok(())
 }
 
@@ -91,7 +91,7 @@ fn trailers(server: &str) -> Outcome {
     future.subscribe().block();
     must!(
         future.get(),
-        Some(Ok(Ok(Some(fields)))) if fields.get(&"x-sum".to_owned()) == [b"9".to_vec()]
+        Some(Ok(Ok(Some(fields)))) if fields.get("x-sum") == [b"9".to_vec()]
     );
     Ok(())
 }

@@ -12,7 +12,7 @@ pub(crate) fn granted() -> Outcome {
     must!(redis.get("missing"), Ok(None));
     must!(redis.set("get-set", &eureka), Ok(()));
     must!(redis.get("get-set"), Ok(Some(value)) if value == eureka);
-    must!(redis.set("incr", &b"0".to_vec()), Ok(()));
+    must!(redis.set("incr", b"0"), Ok(()));
     must!(redis.incr("incr"), Ok(1));
     must!(redis.incr("new"), Ok(1));
     let keys = ["get-set", "incr", "new", "missing"].map(str::to_owned);
@@ -58,7 +58,7 @@ fn sets(redis: &Connection) -> Outcome {
         Ok(members) if members == ["a", "b", "c"]
     );
     must!(redis.srem("set", &words(&["a", "x"])), Ok(1));
-    must!(redis.set("text", &b"x".to_vec()), Ok(()));
+    must!(redis.set("text", b"x"), Ok(()));
     must!(redis.sadd("text", &words(&["a"])), Err(Error::TypeError));
     must!(redis.del(&words(&["set", "text"])), Ok(2));
     Ok(())

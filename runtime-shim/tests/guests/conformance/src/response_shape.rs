@@ -97,16 +97,14 @@ fn trailers(out: ResponseOutparam) {
         .expect("write");
     drop(stream);
     let fields = Trailers::new();
-    fields
-        .append(&"x-sum".to_owned(), &b"9".to_vec())
-        .expect("a valid header");
+    fields.append("x-sum", b"9").expect("a valid header");
     OutgoingBody::finish(body, Some(fields)).expect("finish");
 }
 
 /// Headers that are the host's to set, and such as cannot be: 200 if they are refused.
 fn forbidden() -> u16 {
     let fields = Headers::new();
-    let try_to_set = |name: &str, value: &[u8]| fields.append(&name.to_owned(), &value.to_vec());
+    let try_to_set = |name: &str, value: &[u8]| fields.append(name, value);
     let hop_by_hop = [
         "connection",
         "host",

@@ -6,9 +6,12 @@ use spin_sdk::wit::wasi::keyvalue::store::{self, Error};
 
 use crate::must::{Outcome, done, must};
 
+/// Not that of `key_value`, which runs at the same time.
+const LABEL: &str = "wasi";
+
 pub(crate) fn granted() -> Outcome {
     must!(store::open("forbidden"), Err(Error::AccessDenied));
-    let bucket = done("open", store::open("default"))?;
+    let bucket = done("open", store::open(LABEL))?;
     must!(bucket.get("wasi"), Ok(None));
     must!(bucket.exists("wasi"), Ok(false));
     must!(bucket.set("wasi", b"one"), Ok(()));
@@ -17,7 +20,7 @@ pub(crate) fn granted() -> Outcome {
     must!(bucket.list_keys(None), Ok(page) if page.keys == ["wasi"] && page.cursor.is_none());
 
     // The other interface has the same stores.
-    let spin = done("open", spin_sdk::key_value::Store::open("default"))?;
+    let spin = done("open", spin_sdk::key_value::Store::open(LABEL))?;
     must!(spin.get("wasi"), Ok(Some(value)) if value == b"one");
     batches(&bucket)?;
     counters(&bucket)?;
@@ -29,7 +32,7 @@ pub(crate) fn granted() -> Outcome {
 }
 
 pub(crate) fn refused() -> Outcome {
-    must!(store::open("default"), Err(Error::AccessDenied));
+    must!(store::open(LABEL), Err(Error::AccessDenied));
     Ok(())
 }
 
