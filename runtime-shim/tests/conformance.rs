@@ -12,20 +12,27 @@ use std::sync::{Arc, Mutex, PoisonError, Weak};
 use std::thread;
 
 use serde_json::Value;
-use support::servers::{Mosquitto, Postgres, Redis};
+use support::servers::{Mosquitto, Postgres, Redis, program};
 use support::web::{Answer, Client};
 use support::{App, PATIENCE, get, gristmill, output, wait_for, wasm};
+use tokio::net::TcpSocket;
+
+/// Where the programs of the servers are.
+const REDIS: &str = "GRISTMILL_TEST_REDIS_SERVER";
+const POSTGRES: &str = "GRISTMILL_TEST_POSTGRES_BIN";
+const MOSQUITTO: &str = "GRISTMILL_TEST_MOSQUITTO";
 
 /// The application with everything that it may reach. The tests that run at the same
 /// time share one; the last of them ends it.
 struct World {
     app: App,
-    redis: Option<Redis>,
-    postgres: Option<Postgres>,
-    mosquitto: Option<Mosquitto>,
+    _redis: Option<Redis>,
+    _postgres: Option<Postgres>,
+    _mosquitto: Option<Mosquitto>,
+    _closed: TcpSocket,
 }
 
-/// Whether what an area needs is installed here; `start` said so if not.
+/// The one that runs, or a new one.
 fn world() -> Arc<World> {
     static SHARED: Mutex<Weak<World>> = Mutex::new(Weak::new());
     let mut shared = SHARED.lock().unwrap_or_else(PoisonError::into_inner);
@@ -36,13 +43,20 @@ fn world() -> Arc<World> {
     })
 }
 
+/// The test that needs the server says so where it is missing.
+fn installed<S>(variable: &str, start: impl FnOnce() -> Option<S>) -> Option<S> {
+    std::env::var_os(variable).and_then(|_| start())
+}
+
 impl World {
     fn start() -> Self {
-        let redis = Redis::start("pa55word");
-        let postgres = Postgres::start("pa55word");
-        let mosquitto = Mosquitto::start_for("user", "password");
+        let redis = installed(REDIS, || Redis::start("pa55word"));
+        let postgres = installed(POSTGRES, || Postgres::start("pa55word"));
+        let mosquitto = installed(MOSQUITTO, || Mosquitto::start_for("user", "password"));
         let nowhere = || "127.0.0.1:9".to_owned();
-        let closed = TcpListener::bind("127.0.0.1:0").unwrap();
+        // A port that is taken, and on which nobody listens.
+        let closed = TcpSocket::new_v4().unwrap();
+        closed.bind("127.0.0.1:0".parse().unwrap()).unwrap();
         let addresses = Addresses {
             redis: redis.as_ref().map_or_else(nowhere, Redis::url),
             postgres: postgres.as_ref().map_or_else(nowhere, Postgres::url),
@@ -51,10 +65,8 @@ impl World {
             tls: no_tls(),
             tcp: tcp_echo(),
             udp: udp_echo(),
-            // Free again by the time that it is asked.
             closed: closed.local_addr().unwrap(),
         };
-        drop(closed);
         let app = App::start_with(
             &manifest(&addresses),
             &[],
@@ -62,9 +74,10 @@ impl World {
         );
         Self {
             app,
-            redis,
-            postgres,
-            mosquitto,
+            _redis: redis,
+            _postgres: postgres,
+            _mosquitto: mosquitto,
+            _closed: closed,
         }
     }
 
@@ -256,16 +269,16 @@ fn sqlite() {
 
 #[test]
 fn postgres() {
-    let world = world();
-    if world.postgres.is_some() {
+    if program(POSTGRES).is_some() {
+        let world = world();
         world.conforms_granted_and_not("postgres");
     }
 }
 
 #[test]
 fn redis() {
-    let world = world();
-    if world.redis.is_some() {
+    if program(REDIS).is_some() {
+        let world = world();
         world.conforms_granted_and_not("redis");
         world.conforms("templated", "redis");
     }
@@ -273,8 +286,8 @@ fn redis() {
 
 #[test]
 fn mqtt() {
-    let world = world();
-    if world.mosquitto.is_some() {
+    if program(MOSQUITTO).is_some() {
+        let world = world();
         world.conforms_granted_and_not("mqtt");
     }
 }
