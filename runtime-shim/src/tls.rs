@@ -2,12 +2,18 @@
 //! (or that `SSL_CERT_FILE` names) and, so that an image without certificates
 //! works, Mozilla's list.
 
+use std::io;
 use std::sync::{Arc, LazyLock};
+use std::task::{Context, Poll};
 use std::time::Duration;
 
+use futures::TryFutureExt;
+use futures::future::MapErr;
 use hyper_rustls::{HttpsConnector, HttpsConnectorBuilder};
 use hyper_util::client::legacy::connect::HttpConnector;
+use hyper_util::client::legacy::connect::dns::{GaiAddrs, GaiFuture, GaiResolver, Name};
 use rustls::{ClientConfig, RootCertStore};
+use tower_service::Service;
 
 /// Reading the system's certificates takes many files: once is enough.
 static CONFIG: LazyLock<ClientConfig> = LazyLock::new(read);
@@ -18,8 +24,8 @@ pub fn client_config() -> ClientConfig {
 }
 
 /// What connects an HTTP client, with TLS where the scheme says so.
-pub fn connector(timeout: Duration) -> HttpsConnector<HttpConnector> {
-    let mut tcp = HttpConnector::new();
+pub fn connector(timeout: Duration) -> HttpsConnector<HttpConnector<Resolver>> {
+    let mut tcp = HttpConnector::new_with_resolver(Resolver(GaiResolver::new()));
     tcp.enforce_http(false);
     tcp.set_nodelay(true);
     tcp.set_connect_timeout(Some(timeout));
@@ -28,6 +34,30 @@ pub fn connector(timeout: Duration) -> HttpsConnector<HttpConnector> {
         .https_or_http()
         .enable_http1()
         .wrap_connector(tcp)
+}
+
+/// Looks names up as the system does. Its error has a type of its own, by which a
+/// name that leads nowhere is told from a server that does not answer.
+#[derive(Clone)]
+pub struct Resolver(GaiResolver);
+
+/// A name that could not be looked up.
+#[derive(Debug, thiserror::Error)]
+#[error(transparent)]
+pub struct LookupError(#[from] io::Error);
+
+impl Service<Name> for Resolver {
+    type Response = GaiAddrs;
+    type Error = LookupError;
+    type Future = MapErr<GaiFuture, fn(io::Error) -> LookupError>;
+
+    fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), LookupError>> {
+        self.0.poll_ready(cx).map_err(LookupError)
+    }
+
+    fn call(&mut self, name: Name) -> Self::Future {
+        self.0.call(name).map_err(LookupError)
+    }
 }
 
 fn read() -> ClientConfig {

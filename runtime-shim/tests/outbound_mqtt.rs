@@ -121,10 +121,8 @@ fn what_is_not_allowed_is_not_tried() {
     for address in [broker.url(), broker.url().replace("mqtt:", "mqtts:")] {
         let url = address.replace("://", "://user:hunter2@");
         let gave = run(&app, &[&format!("mqtt open {url} user hunter2")]);
-        assert_eq!(
-            gave,
-            [r#"Err(Error::ConnectionFailed("address `127.0.0.1` is not permitted"))"#]
-        );
+        let refused = format!(r#"Err(Error::ConnectionFailed("address {url} is not permitted"))"#);
+        assert_eq!(gave, [refused]);
     }
     for address in ["nonsense", "http://127.0.0.1:1"] {
         let gave = run(&app, &[&format!("mqtt open {address}")]);

@@ -8,6 +8,8 @@ mod files;
 mod guest_log;
 mod key_value;
 mod limits;
+mod llm;
+mod mysql;
 mod outbound_http;
 mod outbound_mqtt;
 mod outbound_redis;
@@ -26,7 +28,8 @@ use wasmtime::component::{HasData, Linker, ResourceTable};
 use wasmtime_wasi::p2::bindings::sockets as wasi_sockets;
 use wasmtime_wasi::sockets::WasiSocketsCtxView;
 use wasmtime_wasi::{WasiCtx, WasiCtxBuilder, WasiCtxView, WasiView};
-use wasmtime_wasi_http::{WasiHttpCtx, WasiHttpCtxView, WasiHttpView};
+use wasmtime_wasi_http::p2::bindings as wasi_http;
+use wasmtime_wasi_http::{WasiHttp, WasiHttpCtx, WasiHttpCtxView, WasiHttpView};
 
 use crate::app::Component;
 use crate::backends::Dependencies;
@@ -69,7 +72,9 @@ mod bindings {
             package gristmill:host;
             world capabilities {
                 import fermyon:spin/key-value@2.0.0;
+                import fermyon:spin/llm@2.0.0;
                 import fermyon:spin/mqtt@2.0.0;
+                import fermyon:spin/mysql@2.0.0;
                 import fermyon:spin/redis@2.0.0;
                 import fermyon:spin/postgres@2.0.0;
                 import fermyon:spin/sqlite@2.0.0;
@@ -88,6 +93,7 @@ mod bindings {
         with: {
             "fermyon:spin/key-value.store": crate::stores::Store,
             "fermyon:spin/mqtt.connection": super::outbound_mqtt::Connection,
+            "fermyon:spin/mysql.connection": super::mysql::Connection,
             "fermyon:spin/redis.connection": super::outbound_redis::Connection,
             "fermyon:spin/sqlite.connection": crate::databases::Connection,
             "fermyon:spin/postgres.connection": super::postgres::session::Session,
@@ -280,12 +286,20 @@ pub fn add_to_linker(linker: &mut Linker<Sandbox>) -> wasmtime::Result<()> {
     wasi_sockets::udp_create_socket::add_to_linker::<_, GrantedSockets>(linker, Sandbox::sockets)?;
     wasi_sockets::ip_name_lookup::add_to_linker::<_, GrantedSockets>(linker, Sandbox::sockets)?;
     linker.allow_shadowing(false);
-    wasmtime_wasi_http::p2::add_only_http_to_linker_async(linker)?;
+    let http_options = wasi_http::LinkOptions::default();
+    wasi_http::http::types::add_to_linker::<_, WasiHttp>(
+        linker,
+        &(&http_options).into(),
+        Sandbox::http,
+    )?;
+    outbound_http::add_to_linker(linker)?;
     spin::key_value::add_to_linker::<_, key_value::KeyValue>(linker, Sandbox::key_value)?;
     wasi::keyvalue::store::add_to_linker::<_, key_value::KeyValue>(linker, Sandbox::key_value)?;
     wasi::keyvalue::atomics::add_to_linker::<_, key_value::KeyValue>(linker, Sandbox::key_value)?;
     wasi::keyvalue::batch::add_to_linker::<_, key_value::KeyValue>(linker, Sandbox::key_value)?;
+    spin::llm::add_to_linker::<_, Own>(linker, Sandbox::component)?;
     spin::mqtt::add_to_linker::<_, outbound_mqtt::OutboundMqtt>(linker, Sandbox::mqtt)?;
+    spin::mysql::add_to_linker::<_, Own>(linker, Sandbox::component)?;
     spin::redis::add_to_linker::<_, outbound_redis::OutboundRedis>(linker, Sandbox::redis)?;
     spin::rdbms_types::add_to_linker::<_, postgres::Postgres>(linker, Sandbox::postgres)?;
     spin::postgres::add_to_linker::<_, postgres::Postgres>(linker, Sandbox::postgres)?;

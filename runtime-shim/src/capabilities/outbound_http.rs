@@ -18,13 +18,22 @@ use hyper_util::client::legacy::{Client, connect::HttpConnector};
 use hyper_util::rt::{TokioExecutor, TokioTimer};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::{Instant, Sleep};
-use wasmtime_wasi_http::{Error, RequestOptions, Result, WasiBody, WasiHttpHooks};
+use wasmtime::StoreContextMut;
+use wasmtime::component::{Linker, Resource};
+use wasmtime_wasi_http::p2::bindings::http::outgoing_handler::Host as _;
+use wasmtime_wasi_http::p2::bindings::http::types;
+use wasmtime_wasi_http::p2::types::{HostFutureIncomingResponse, HostOutgoingRequest};
+use wasmtime_wasi_http::{
+    Error, RequestOptions, WasiBody, WasiHttpCtxView, WasiHttpHooks, WasiHttpView,
+};
 
-use super::{Clients, Grants, refusal};
+use super::{Clients, Grants, Sandbox, refusal};
 use crate::allowed_hosts::SERVICE_CHAINING_SUFFIX;
 use crate::invoker::{Caller, Invoker};
-use crate::tls;
+use crate::tls::{self, LookupError, Resolver};
 
+/// The host that means the application's own routes, for SDKs that need one.
+const ITSELF: &str = "self.alt";
 /// Components that may call each other in a row. A cycle ends here.
 const MAX_DEPTH: u8 = 16;
 /// Requests of one sandbox under way at once.
@@ -40,7 +49,7 @@ const DEFAULT_TIMEOUT: Duration = Duration::from_mins(1);
 
 /// The client that all components share; its connections are pooled.
 pub(super) struct HttpClient {
-    client: Client<HttpsConnector<HttpConnector>, WasiBody>,
+    client: Client<HttpsConnector<HttpConnector<Resolver>>, WasiBody>,
     requests: Arc<Semaphore>,
 }
 
@@ -62,7 +71,7 @@ impl HttpClient {
         request: Request<WasiBody>,
         options: RequestOptions,
         own: OwnedSemaphorePermit,
-    ) -> Result<Response<WasiBody>> {
+    ) -> Result<Response<WasiBody>, Error> {
         let between_bytes = options.between_bytes_timeout.unwrap_or(DEFAULT_TIMEOUT);
         let shared = Arc::clone(&self.requests).acquire_owned().await;
         let shared = shared.map_err(|_| Error::ConnectionLimitReached)?;
@@ -88,7 +97,17 @@ fn patience(options: &RequestOptions) -> Duration {
 fn explain(error: &hyper_util::client::legacy::Error) -> Error {
     let mut source = error.source();
     while let Some(cause) = source {
+        if cause.is::<LookupError>() {
+            // Spin's words, and its number.
+            return Error::DnsError {
+                rcode: Some("address not available".to_owned()),
+                info_code: Some(0),
+            };
+        }
         if let Some(io) = cause.downcast_ref::<io::Error>() {
+            if is_tls(io) {
+                return Error::TlsProtocolError;
+            }
             match io.kind() {
                 io::ErrorKind::ConnectionRefused => return Error::ConnectionRefused,
                 io::ErrorKind::TimedOut => return Error::ConnectionTimeout,
@@ -108,6 +127,13 @@ fn explain(error: &hyper_util::client::legacy::Error) -> Error {
     } else {
         Error::HttpProtocolError
     }
+}
+
+/// The TLS library's errors come wrapped, perhaps more than once.
+fn is_tls(error: &io::Error) -> bool {
+    error.get_ref().is_some_and(|inner| {
+        inner.is::<rustls::Error>() || inner.downcast_ref::<io::Error>().is_some_and(is_tls)
+    })
 }
 
 /// What outgoing requests see of a sandbox.
@@ -135,7 +161,7 @@ impl Target {
             .host()
             .unwrap_or_default()
             .to_ascii_lowercase();
-        if host.is_empty() || host == "self.alt" {
+        if host.is_empty() || host == ITSELF {
             return Self::Itself;
         }
         // A name under it that is no component's must not reach the resolver.
@@ -182,7 +208,7 @@ impl Outbound {
     }
 
     /// A permit for one more request of this sandbox.
-    fn admit(&mut self) -> Result<OwnedSemaphorePermit> {
+    fn admit(&mut self) -> Result<OwnedSemaphorePermit, Error> {
         let requests = self
             .requests
             .get_or_insert_with(|| Arc::new(Semaphore::new(MAX_REQUESTS_EACH)));
@@ -192,10 +218,40 @@ impl Outbound {
     }
 }
 
-type Sent = Result<(
+type Sent = wasmtime_wasi_http::Result<(
     Response<WasiBody>,
-    Box<dyn Future<Output = Result<()>> + Send>,
+    Box<dyn Future<Output = wasmtime_wasi_http::Result<()>> + Send>,
 )>;
+
+/// Offers `wasi:http/outgoing-handler`, by which requests are sent.
+pub(super) fn add_to_linker(linker: &mut Linker<Sandbox>) -> wasmtime::Result<()> {
+    let mut handler = linker.instance("wasi:http/outgoing-handler@0.2.0")?;
+    handler.func_wrap(
+        "handle",
+        |mut store: StoreContextMut<'_, Sandbox>,
+         (request, options): (Resource<HostOutgoingRequest>, Option<Resource<_>>)| {
+            Ok((handle(store.data_mut().http(), request, options)?,))
+        },
+    )
+}
+
+fn handle(
+    mut view: WasiHttpCtxView<'_>,
+    request: Resource<HostOutgoingRequest>,
+    options: Option<Resource<types::RequestOptions>>,
+) -> wasmtime::Result<Result<Resource<HostFutureIncomingResponse>, types::ErrorCode>> {
+    let asked = view.table.get_mut(&request)?;
+    // A path alone is one of the application's own. To the HTTP library it would be
+    // an invalid address.
+    if asked.authority.as_deref().unwrap_or_default().is_empty() {
+        asked.scheme = Some(types::Scheme::Http);
+        asked.authority = Some(ITSELF.to_owned());
+    }
+    match view.handle(request, options) {
+        Ok(response) => Ok(Ok(response)),
+        Err(error) => Ok(Err(error.downcast()?)),
+    }
+}
 
 impl WasiHttpHooks for Outbound {
     fn default_scheme(&mut self) -> Option<Scheme> {
@@ -206,7 +262,7 @@ impl WasiHttpHooks for Outbound {
         &mut self,
         request: Request<WasiBody>,
         options: Option<RequestOptions>,
-        _request_body: Box<dyn Future<Output = Result<()>> + Send>,
+        _request_body: Box<dyn Future<Output = wasmtime_wasi_http::Result<()>> + Send>,
     ) -> Box<dyn Future<Output = Sent> + Send> {
         let target = Target::of(&request);
         let admitted = if self.is_allowed(&request, &target) {
@@ -230,8 +286,9 @@ impl WasiHttpHooks for Outbound {
             };
             let response = tokio::time::timeout(patience(&options), exchange)
                 .await
-                .map_err(|_| Error::HttpResponseTimeout)??;
-            let done: Box<dyn Future<Output = Result<()>> + Send> = Box::new(async { Ok(()) });
+                .map_err(|_| Error::ConnectionReadTimeout)??;
+            let done: Box<dyn Future<Output = wasmtime_wasi_http::Result<()>> + Send> =
+                Box::new(async { Ok(()) });
             Ok((response, done))
         })
     }
@@ -265,7 +322,7 @@ impl Body for ResponseBody {
     fn poll_frame(
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
-    ) -> Poll<Option<Result<Frame<Bytes>>>> {
+    ) -> Poll<Option<Result<Frame<Bytes>, Error>>> {
         if let Poll::Ready(frame) = Pin::new(&mut self.body).poll_frame(cx) {
             let deadline = Instant::now() + self.limit;
             self.idle.as_mut().reset(deadline);

@@ -65,8 +65,9 @@ impl MqttView<'_> {
         let url = Url::parse(address).map_err(|_| Error::InvalidAddress)?;
         let host = url.host_str().ok_or(Error::InvalidAddress)?;
         if !refusal::allows(&self.grants.component, url.scheme(), host, url.port()) {
+            // Spin's words.
             return Err(Error::ConnectionFailed(format!(
-                "address `{host}` is not permitted"
+                "address {address} is not permitted"
             )));
         }
         let publisher = self

@@ -19,6 +19,8 @@ pub(super) enum Capability {
     Mqtt,
     Sockets,
     Variables,
+    Mysql,
+    LanguageModels,
     /// What every sandbox has: clocks, random numbers, its log.
     Basics,
     /// What this list does not know.
@@ -49,6 +51,8 @@ impl Capability {
             ("spin:postgres", _) | (_, "fermyon:spin/postgres") => Self::Postgres,
             (_, "fermyon:spin/redis") => Self::Redis,
             (_, "fermyon:spin/mqtt") => Self::Mqtt,
+            (_, "fermyon:spin/mysql") => Self::Mysql,
+            (_, "fermyon:spin/llm") => Self::LanguageModels,
             ("wasi:sockets", _) => Self::Sockets,
             ("wasi:config", _) | (_, "fermyon:spin/variables") => Self::Variables,
             ("wasi:cli" | "wasi:clocks" | "wasi:filesystem" | "wasi:io" | "wasi:random", _) => {
@@ -71,6 +75,8 @@ impl Capability {
             Self::Mqtt => "MQTT",
             Self::Sockets => "sockets",
             Self::Variables => "variables",
+            Self::Mysql => "MySQL",
+            Self::LanguageModels => "language models",
             Self::Basics => "basics",
             Self::Other => "other",
         }
@@ -109,8 +115,14 @@ impl Capability {
             Self::Mqtt => "allowed_outbound_hosts = [\"mqtt://HOST\"]",
             Self::Sockets => "allowed_outbound_hosts = [\"tcp://HOST:PORT\"]",
             Self::Variables => "variables = { NAME = \"VALUE\" }",
-            Self::Basics | Self::Other => "nothing",
+            Self::Mysql | Self::LanguageModels | Self::Basics | Self::Other => "nothing",
         }
+    }
+
+    /// Whether there is anything behind it. What is not offered is linked all the
+    /// same, and each call is an error: components import it without calling it.
+    pub(super) fn is_offered(self) -> bool {
+        !matches!(self, Self::Mysql | Self::LanguageModels)
     }
 
     /// Whether toolchains import it for components that never call it: no reason
@@ -146,6 +158,8 @@ mod tests {
             ("wasi:http/outgoing-handler@0.2.0", Capability::HttpRequests),
             ("wasi:http/types@0.2.0", Capability::Basics),
             ("fermyon:spin/key-value@2.0.0", Capability::KeyValue),
+            ("fermyon:spin/mysql@2.0.0", Capability::Mysql),
+            ("fermyon:spin/llm@2.0.0", Capability::LanguageModels),
             ("wasi:keyvalue/atomics@0.2.0-draft2", Capability::KeyValue),
             ("fermyon:spin/sqlite@2.0.0", Capability::Sqlite),
             ("spin:sqlite/sqlite@3.0.0", Capability::Sqlite),

@@ -61,6 +61,8 @@ pub(super) enum Status {
     Unused,
     /// Imported, and every component has it.
     Always,
+    /// Imported, and each call of it will fail, whatever the manifest says.
+    NotOffered,
 }
 
 #[derive(Debug, Serialize)]
@@ -162,7 +164,9 @@ fn capabilities(
         .collect::<Vec<_>>();
     let used = imported.iter().map(|(&capability, interfaces)| {
         let granted = capability.granted(component);
-        let status = if !Capability::GRANTABLE.contains(&capability) {
+        let status = if !capability.is_offered() {
+            Status::NotOffered
+        } else if !Capability::GRANTABLE.contains(&capability) {
             Status::Always
         } else if !granted.is_empty() {
             Status::Granted
@@ -186,17 +190,24 @@ fn capabilities(
 }
 
 fn warning(component: &Component, row: &CapabilityReport) -> Option<Warning> {
-    if row.status != Status::Missing {
-        return None;
-    }
     let id = &component.id;
-    let text = format!(
-        "component `{id}` imports {} (`{}`), and the manifest grants none: calls will be refused",
+    let what = format!(
+        "component `{id}` imports {} (`{}`)",
         row.capability.label(),
         row.interfaces.join("`, `"),
     );
-    let hint = format!("in `[component.{id}]`: {}", row.capability.remedy());
-    Some((text, hint))
+    match row.status {
+        Status::Missing => Some((
+            format!("{what}, and the manifest grants none: calls will be refused"),
+            format!("in `[component.{id}]`: {}", row.capability.remedy()),
+        )),
+        Status::NotOffered => Some((
+            format!("{what}, which this version of gristmill does not offer: calls will fail"),
+            "nothing to do where the toolchain imports it and the component never calls it"
+                .to_owned(),
+        )),
+        Status::Granted | Status::NotGranted | Status::Unused | Status::Always => None,
+    }
 }
 
 #[cfg(test)]
@@ -299,5 +310,18 @@ mod tests {
              manifest grants none: calls will be refused"
         );
         assert_eq!(hint, "in `[component.a]`: key_value_stores = [\"LABEL\"]");
+    }
+
+    #[test]
+    fn what_always_fails_is_warned_of_also_where_it_is_granted() {
+        let granted = component("a", &[], &["mysql://db.test"]);
+        let mysql = "fermyon:spin/mysql@2.0.0".to_owned();
+        let rows = capabilities(&granted, &[mysql], &[]);
+        let (text, _) = warning(&granted, &rows[0]).expect("a warning");
+        assert_eq!(
+            text,
+            "component `a` imports MySQL (`fermyon:spin/mysql@2.0.0`), which this version of \
+             gristmill does not offer: calls will fail"
+        );
     }
 }

@@ -67,7 +67,7 @@ fn rows(component: &ComponentReport) -> Vec<Row> {
     let capabilities = component.capabilities.iter().map(|row| {
         [
             cell(match row.status {
-                Status::Missing => "MISSING",
+                Status::Missing | Status::NotOffered => "MISSING",
                 Status::Unused => "unused",
                 Status::Granted | Status::NotGranted | Status::Always => "imports",
             }),
@@ -99,6 +99,7 @@ fn grants(row: &CapabilityReport) -> Vec<String> {
         Status::Missing => vec![format!("none: {}", row.capability.remedy())],
         Status::NotGranted => vec!["none".to_owned()],
         Status::Always => vec!["always".to_owned()],
+        Status::NotOffered => vec!["not offered".to_owned()],
     }
 }
 

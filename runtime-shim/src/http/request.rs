@@ -50,7 +50,8 @@ pub fn prepare<B>(request: &mut Request<B>, matched: &RouteMatch, client: &str) 
     set(HeaderName::from_static("spin-base-path"), "/");
     set(HeaderName::from_static("spin-client-addr"), client);
     for (name, value) in &matched.captures {
-        let name = format!("{PREFIX}path-match-{}", name.to_ascii_lowercase());
+        let name = name.to_ascii_lowercase().replace('_', "-");
+        let name = format!("{PREFIX}path-match-{name}");
         if let Ok(name) = HeaderName::from_bytes(name.as_bytes()) {
             set(name, value);
         }
@@ -80,7 +81,7 @@ mod tests {
     #[test]
     fn sets_spins_headers_and_drops_forged_ones() {
         let component = ComponentId::new("users").expect("test id");
-        let router = Router::new([("/users/:ID/...".to_owned(), component)]).expect("routes");
+        let router = Router::new([("/users/:User_ID/...".to_owned(), component)]).expect("routes");
         let mut request = Request::get("/users/7/a?b=c")
             .header("host", "example.com:3000")
             .header("spin-client-addr", "6.6.6.6:1")
@@ -103,12 +104,12 @@ mod tests {
                 "host: example.com:3000",
                 "spin-base-path: /",
                 "spin-client-addr: 127.0.0.1:5555",
-                "spin-component-route: /users/:ID",
+                "spin-component-route: /users/:User_ID",
                 "spin-full-url: http://example.com:3000/users/7/a?b=c",
-                "spin-matched-route: /users/:ID/...",
+                "spin-matched-route: /users/:User_ID/...",
                 "spin-path-info: /a",
-                "spin-path-match-id: 7",
-                "spin-raw-component-route: /users/:ID/...",
+                "spin-path-match-user-id: 7",
+                "spin-raw-component-route: /users/:User_ID/...",
                 "x-own: kept",
             ]
         );

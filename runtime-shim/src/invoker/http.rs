@@ -2,14 +2,17 @@
 //! those that wait for an answer.
 
 use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
 use std::time::Instant;
 
 use http::{Request, Response, StatusCode};
+use http_body_util::BodyExt;
 use tokio::sync::{OwnedSemaphorePermit, oneshot};
 use tokio::task::JoinHandle;
 use wasmtime_wasi_http::p2::bindings::http::types::Scheme;
 use wasmtime_wasi_http::{Error as HttpError, WasiBody, WasiHttpView};
 
+use super::broken_off::{Fate, Unbroken};
 use super::{HTTP_EXPORT, Invoker, Outcome, unknown};
 use crate::http::request;
 use crate::http::router::RouteMatch;
@@ -54,8 +57,10 @@ impl Drop for Answering {
     }
 }
 
-/// The peer of a request that never left the process.
+/// The peer of a request to the application's own routes: it came from here.
 const IN_PROCESS: &str = "127.0.0.1:0";
+/// The peer of a component that another one calls. Spin: trigger-http/src/outbound_http.rs.
+const CHAINED: &str = "0.0.0.0:0";
 
 type HttpBegin =
     Result<Response<WasiBody>, wasmtime_wasi_http::p2::bindings::http::types::ErrorCode>;
@@ -85,7 +90,7 @@ impl Invoker {
             return Err(HttpError::DestinationNotFound);
         };
         let matched = RouteMatch::chained(id.clone(), request.uri().path());
-        request::prepare(&mut request, &matched, IN_PROCESS);
+        request::prepare(&mut request, &matched, CHAINED);
         self.respond(id, request, caller).await
     }
 
@@ -130,8 +135,16 @@ impl Invoker {
             return Outcome::Overloaded;
         };
         let (begin, response) = oneshot::channel();
-        let invocation =
-            Arc::clone(self).run_http(id.clone(), request, caller.depth(), deadline, begin, permit);
+        let failed = Arc::new(AtomicBool::new(false));
+        let fate = Fate::of(Arc::clone(&failed));
+        let invocation = Arc::clone(self).run_http(
+            id.clone(),
+            request,
+            caller.depth(),
+            deadline,
+            (begin, fate),
+            permit,
+        );
         // Boxed, because a component may call a component may call a component.
         let invocation: futures::future::BoxFuture<'static, _> = Box::pin(invocation);
         let mut answering = Answering {
@@ -141,7 +154,8 @@ impl Invoker {
         match response.await {
             Ok(Ok(response)) => {
                 answering.abort_on_drop = false;
-                Outcome::Completed(response)
+                let unbroken = |body| Unbroken { body, failed }.boxed_unsync();
+                Outcome::Completed(response.map(unbroken))
             }
             Ok(Err(code)) => Outcome::GuestError(format!("{code:?}")),
             // It ended without a response: the task knows why.
@@ -164,7 +178,7 @@ impl Invoker {
         request: Request<WasiBody>,
         depth: u8,
         deadline: Instant,
-        begin: oneshot::Sender<HttpBegin>,
+        (begin, fate): (oneshot::Sender<HttpBegin>, Fate),
         _permit: OwnedSemaphorePermit,
     ) -> Outcome<()> {
         let Some(loaded) = self.components.get(&id) else {
@@ -187,6 +201,7 @@ impl Invoker {
                     .wasi_http_incoming_handler()
                     .call_handle(&mut *store, request, response)
                     .await?;
+                fate.returned();
                 Ok(Ok(()))
             })
             .await;

@@ -1,6 +1,7 @@
 //! One invocation: a fresh sandbox, a deadline, and one [`Outcome`]. Triggers
 //! map the outcome; they never see a store, a trap or a timer.
 
+mod broken_off;
 mod command;
 mod environment;
 mod http;

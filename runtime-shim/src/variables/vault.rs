@@ -18,7 +18,7 @@ use url::Url;
 use crate::names::VariableName;
 use crate::secret::Secret;
 use crate::settings::Environment;
-use crate::tls;
+use crate::tls::{self, Resolver};
 
 /// How long one question may take, connecting included.
 const LIMIT: Duration = Duration::from_secs(5);
@@ -46,7 +46,7 @@ pub struct Vault {
     folder: Url,
     host: String,
     token: HeaderValue,
-    client: Client<HttpsConnector<HttpConnector>, Empty<Bytes>>,
+    client: Client<HttpsConnector<HttpConnector<Resolver>>, Empty<Bytes>>,
 }
 
 /// Why it has no value to give.

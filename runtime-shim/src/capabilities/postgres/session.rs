@@ -85,6 +85,9 @@ impl Session {
             Err(error) => Err(error),
         };
         self.busy = false;
+        if !keeps_tables(statement) {
+            self.forget_statements();
+        }
         if let Err(error) = &outcome {
             self.note(error);
         }
@@ -115,11 +118,20 @@ impl Session {
         Ok(statement)
     }
 
+    /// Those kept would be planned for tables as they were.
+    fn forget_statements(&self) {
+        if let Some(client) = &self.client {
+            client.statement_cache.clear();
+        }
+    }
+
     /// Draws the conclusions from a statement that failed.
     fn note(&mut self, error: &PostgresError) {
         match error {
             PostgresError::Statement(error) => match error.code() {
                 Some(code) if is_leaving(code) => self.server.backend().suspect(),
+                // Somebody else may have changed a table under a kept statement.
+                Some(&SqlState::FEATURE_NOT_SUPPORTED) => self.forget_statements(),
                 Some(_) => {}
                 None => {
                     self.reusable = false;
@@ -138,6 +150,16 @@ impl Session {
             _ => {}
         }
     }
+}
+
+/// Whether a statement leaves tables and settings as they are: what it reads or
+/// writes is rows. One that begins in another way, with a comment too, may not.
+fn keeps_tables(statement: &str) -> bool {
+    const ROWS: [&str; 7] = [
+        "SELECT", "INSERT", "UPDATE", "DELETE", "MERGE", "VALUES", "WITH",
+    ];
+    let first = statement.split_whitespace().next().unwrap_or_default();
+    ROWS.iter().any(|word| first.eq_ignore_ascii_case(word))
 }
 
 /// Whether the server says that it is about to close the connection.
