@@ -33,6 +33,7 @@ pub mod project;
 pub mod queue;
 pub mod redis_pool;
 pub mod redis_server;
+pub mod registry;
 pub mod runtime_config;
 pub mod scaffold;
 pub mod secret;

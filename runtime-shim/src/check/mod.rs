@@ -15,7 +15,7 @@ use crate::cli::CheckArgs;
 use crate::invoker::{Invoker, InvokerOptions};
 use crate::metrics::Metrics;
 use crate::printer;
-use crate::project::{AppSource, Project};
+use crate::project::Project;
 use crate::settings::Environment;
 
 use report::{BackendReport, QueueReport, Report, RouteReport, ScheduleReport};
@@ -23,7 +23,7 @@ use report::{BackendReport, QueueReport, Report, RouteReport, ScheduleReport};
 /// Checks the application and prints what its components export, import and are
 /// granted, its routes, queues and schedules.
 pub async fn run(args: CheckArgs, environment: &Environment) -> anyhow::Result<()> {
-    let source = AppSource::Manifest(args.project.from);
+    let source = args.project.source();
     let project = Project::load(source, args.project.options, environment).await?;
     let app = project.app(None)?;
     let stores = project.open_stores(&app).await?;
