@@ -10,7 +10,7 @@
 use std::fmt::Display;
 use std::io::Write;
 
-use indicatif::{ProgressBar, ProgressStyle};
+use indicatif::{BinaryBytes, ProgressBar, ProgressStyle};
 
 /// A line on stdout, flushed at once: tools wait for it through a pipe.
 pub fn line(text: impl Display) {
@@ -41,6 +41,11 @@ pub fn error(error: &anyhow::Error) {
             said = text;
         }
     }
+}
+
+/// A number of bytes as people read it.
+pub fn bytes(number: u64) -> impl Display {
+    BinaryBytes(number)
 }
 
 /// Bytes that come in, on stderr: a bar on a terminal, nothing elsewhere, nor where

@@ -32,6 +32,9 @@ pub enum ProjectError {
     /// The locked application.
     #[error(transparent)]
     Locked(#[from] LockedError),
+    /// What looks like a reference, and has no scheme.
+    #[error("there is no file `{0}`; if an application in a registry is meant, write `oci://{0}`")]
+    Scheme(String),
     /// What is not on this machine.
     #[error(transparent)]
     Download(#[from] DownloadError),
@@ -107,6 +110,11 @@ impl AppSource {
     async fn read(self, downloads: &Downloads) -> Result<Described, ProjectError> {
         match self {
             Self::Manifest(path) => {
+                if let Some(text) = path.to_str().filter(|text| is_reference(text))
+                    && !path.exists()
+                {
+                    return Err(ProjectError::Scheme(text.to_owned()));
+                }
                 let path = if path.is_dir() {
                     path.join("spin.toml")
                 } else {
@@ -155,6 +163,17 @@ impl AppSource {
             }
         }
     }
+}
+
+/// Whether Spin would take it for an application in a registry: `HOST/REPOSITORY`
+/// with a host that no folder is called.
+fn is_reference(text: &str) -> bool {
+    let host = text.split('/').next().unwrap_or_default();
+    let is_host = host.contains([':', '.']) && !host.starts_with('.');
+    is_host
+        && format!("{}{text}", registry::SCHEME)
+            .parse::<Reference>()
+            .is_ok()
 }
 
 /// A manifest with everything that belongs to it.

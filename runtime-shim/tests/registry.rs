@@ -180,7 +180,10 @@ fn an_application_runs_with_all_its_triggers_and_by_digest_without_the_registry(
     drop(app);
 
     let log = place.refused(&from, &[], "cannot be reached");
-    assert!(log.contains(&format!("last time is `{pinned}`")), "{log}");
+    assert!(
+        log.contains(&format!("last time it led to `{pinned}`")),
+        "{log}"
+    );
 }
 
 #[test]
@@ -343,6 +346,10 @@ fn says_what_is_wrong_and_what_to_do() {
     ] {
         place.refused(&from, &[], &expected);
     }
+    let bare = format!("{host}/app:v1");
+    let hint =
+        format!("no file `{bare}`; if an application in a registry is meant, write `oci://{bare}`");
+    place.refused(&bare, &[], &hint);
     let usage = place.check("oci://host", &[]);
     assert_eq!(usage.status.code(), Some(2));
     let usage = String::from_utf8(usage.stderr).unwrap();

@@ -23,8 +23,8 @@ pub enum DownloadError {
     },
     /// The registry that knows what a tag leads to does not answer.
     #[error(
-        "what `{reference}` leads to cannot be asked: {source}; a tag is never taken from the \
-         cache, because what runs must not depend on who can be reached{hint}"
+        "`{reference}` cannot be looked up: {source}; a tag is never taken from the cache, because \
+         what runs must not depend on who can be reached{hint}"
     )]
     Tag {
         /// The reference.

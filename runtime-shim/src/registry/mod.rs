@@ -139,7 +139,7 @@ impl Downloads {
                     source: Box::new(source),
                     hint: before.map_or_else(String::new, |digest| {
                         let pinned = reference.at(&digest);
-                        format!("; what it led to last time is `{pinned}`, which is not asked")
+                        format!("; last time it led to `{pinned}`, which needs no look-up")
                     }),
                 });
             }
@@ -218,7 +218,6 @@ impl Downloads {
             host: &host,
             what: &what,
         };
-        tracing::info!("downloading {what}");
         let response = self.asking().transport.get(url, None, None).await?;
         match response.status() {
             StatusCode::OK => {}
@@ -228,6 +227,7 @@ impl Downloads {
             }
             status => return Err(DownloadError::Status { host, what, status }),
         }
+        tracing::info!("downloading {what}");
         let bar = printer::Bar::new(response_size(&response));
         let mut partial = cache.begin()?;
         let limit = Limit::AtMost(MAX_BYTES);
@@ -333,8 +333,8 @@ impl Downloads {
         if layers.is_empty() {
             return Ok(BTreeMap::new());
         }
-        let number = layers.len();
-        tracing::info!("downloading {number} layers, {size} bytes, of `{reference}`");
+        let bytes = printer::bytes(size);
+        tracing::info!("downloading {bytes} of `{reference}`");
         let bar = printer::Bar::new(Some(size));
         let fetched = stream::iter(layers).map(|layer| {
             let bar = &bar;
