@@ -445,6 +445,27 @@ fn what_spin_registry_login_wrote_counts() {
 }
 
 #[test]
+fn a_registry_that_speaks_tls_must_be_trusted() {
+    let Some(plain) = Registry::start() else {
+        return;
+    };
+    push(&plain, "app", "v1", small(), Mode::Simple);
+    let registry = Registry::start_tls(&plain).unwrap();
+    let from = format!("oci://{}/app:v1", registry.host());
+    let place = Place::new();
+    let untrusted = format!(
+        "`{}` has a certificate that is not trusted",
+        registry.host()
+    );
+    place.refused(&from, &GREETING, &untrusted);
+    let mut trusting = place.command(&["check", "--from", &from]);
+    trusting.args(GREETING);
+    let checked = output(trusting.env("SSL_CERT_FILE", registry.ca_file()));
+    let log = String::from_utf8(checked.stderr).unwrap();
+    assert!(checked.status.success(), "{log}");
+}
+
+#[test]
 fn processes_share_a_cache() {
     let Some(registry) = Registry::start() else {
         return;

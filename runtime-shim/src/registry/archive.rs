@@ -17,14 +17,15 @@ const MAX_ENTRIES: usize = 100_000;
 const BUFFER: usize = 64 << 10;
 
 /// Takes what is `wanted` out of the archive `digest`, which is in the file `path`,
-/// into the cache, and out of `wanted`. Reads at most `limit` bytes, unpacked.
+/// into the cache, and out of `wanted`. Reads at most `limit` bytes, unpacked, and
+/// says what is left of them.
 pub(super) fn unpack(
     path: &Path,
     digest: &Digest,
     wanted: &mut BTreeSet<Digest>,
     limit: u64,
     cache: &Cache,
-) -> Result<(), DownloadError> {
+) -> Result<u64, DownloadError> {
     let fail = |reason: String| DownloadError::Archive {
         what: digest.clone(),
         reason,
@@ -33,14 +34,14 @@ pub(super) fn unpack(
     let unpacked = MultiGzDecoder::new(BufReader::new(file)).take(limit + 1);
     let mut archive = tar::Archive::new(unpacked);
     let outcome = take_out(&mut archive, wanted, cache, &fail);
-    if archive.into_inner().limit() == 0 {
+    let Some(left) = archive.into_inner().limit().checked_sub(1) else {
         return Err(DownloadError::TooLarge {
             what: format!("the archive {digest}, unpacked,"),
             size: limit + 1,
             limit,
         });
-    }
-    outcome
+    };
+    outcome.map(|()| left)
 }
 
 fn take_out(
@@ -102,7 +103,7 @@ mod tests {
             Self { dir, cache }
         }
 
-        fn unpack(&self, tar: &[u8], wanted: &mut BTreeSet<Digest>) -> Result<(), DownloadError> {
+        fn unpack(&self, tar: &[u8], wanted: &mut BTreeSet<Digest>) -> Result<u64, DownloadError> {
             let path = self.dir.path().join("archive");
             let mut gz = GzEncoder::new(File::create(&path).unwrap(), Compression::fast());
             gz.write_all(tar).unwrap();

@@ -140,6 +140,15 @@ impl Repository {
         let login = asking.credentials.find(self.reference.host()).await;
         let challenge = Challenge::of(response.headers());
         let granted = match challenge {
+            Some(Challenge::Bearer { realm, .. })
+                if origin.scheme() == "https" && realm.scheme() != "https" =>
+            {
+                return Err(DownloadError::Answer {
+                    host: self.reference.host().to_owned(),
+                    what: what.to_owned(),
+                    reason: "it wants a password to be sent by plain HTTP".to_owned(),
+                });
+            }
             Some(Challenge::Basic) => login.as_ref().and_then(Login::basic),
             Some(Challenge::Bearer { realm, service }) => {
                 self.token(asking, realm, service, login.as_ref()).await?
@@ -179,8 +188,12 @@ impl Repository {
             if !self.reference.is_loopback() {
                 return secure;
             }
-            let probe = asking.transport.get(&secure?, None, None).await;
-            parse_origin(if probe.is_ok() { "https" } else { "http" }, host)
+            let secure = secure?;
+            match asking.transport.get(&secure, None, None).await {
+                Err(DownloadError::Unreachable { .. }) => plain,
+                // Whatever it says, it speaks TLS.
+                Ok(_) | Err(_) => Ok(secure),
+            }
         };
         self.origin.get_or_try_init(looking).await
     }

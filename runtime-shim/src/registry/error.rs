@@ -21,6 +21,17 @@ pub enum DownloadError {
         /// What to do; may be empty.
         hint: String,
     },
+    /// Somebody answers who cannot show that it is the one.
+    #[error(
+        "`{host}` has a certificate that is not trusted: {reason}; `SSL_CERT_FILE` may name the \
+         authority that signed it"
+    )]
+    Untrusted {
+        /// Who.
+        host: String,
+        /// What is wrong with it.
+        reason: String,
+    },
     /// The registry that knows what a tag leads to does not answer.
     #[error(
         "`{reference}` cannot be looked up: {source}; a tag is never taken from the cache, because \

@@ -285,6 +285,7 @@ impl Downloads {
         wanted: &mut BTreeSet<Digest>,
     ) -> Result<(), DownloadError> {
         let cache = self.cache()?;
+        let mut left = MAX_BYTES;
         for layer in &image.archives {
             if wanted.is_empty() {
                 break;
@@ -300,10 +301,10 @@ impl Downloads {
             let (digest, cache, mut still) =
                 (layer.digest.clone(), cache.clone(), std::mem::take(wanted));
             let unpacking = move || {
-                archive::unpack(&path, &digest, &mut still, MAX_BYTES, &cache).map(|()| still)
+                archive::unpack(&path, &digest, &mut still, left, &cache).map(|left| (still, left))
             };
             let unpacked = tokio::task::spawn_blocking(unpacking).await;
-            *wanted = unpacked.map_err(|error| DownloadError::Archive {
+            (*wanted, left) = unpacked.map_err(|error| DownloadError::Archive {
                 what: layer.digest.clone(),
                 reason: error.to_string(),
             })??;

@@ -114,13 +114,17 @@ impl Transport {
             Ok(Ok(response)) => Ok(response),
             Ok(Err(error)) => {
                 let reason = deepest(&error);
-                let plain = url.scheme() == "https" && reason.contains("corrupt message");
-                let hint = if plain {
-                    "; if it speaks plain HTTP, add `--insecure`"
-                } else {
-                    ""
-                };
-                Err(unreachable(reason, hint))
+                match tls_fault(&error) {
+                    Some(rustls::Error::InvalidCertificate(_)) => Err(DownloadError::Untrusted {
+                        host: host_of(url),
+                        reason,
+                    }),
+                    Some(rustls::Error::InvalidMessage(_)) => {
+                        let hint = "; if it speaks plain HTTP, add `--insecure`";
+                        Err(unreachable(reason, hint))
+                    }
+                    _ => Err(unreachable(reason, "")),
+                }
             }
             Err(_) => {
                 let secs = ANSWER_LIMIT.as_secs();
@@ -236,4 +240,17 @@ fn deepest(error: &(dyn std::error::Error + 'static)) -> String {
         error = source;
     }
     error.to_string()
+}
+
+/// What TLS had against a server, if that is the cause.
+fn tls_fault<'a>(error: &'a (dyn std::error::Error + 'static)) -> Option<&'a rustls::Error> {
+    let fault = error.downcast_ref::<rustls::Error>();
+    // An I/O error names as its source that of the error in it.
+    let wrapped = error.downcast_ref::<std::io::Error>();
+    let inner = wrapped.and_then(std::io::Error::get_ref);
+    let next = match inner {
+        Some(inner) => Some(inner as &(dyn std::error::Error + 'static)),
+        None => error.source(),
+    };
+    fault.or_else(|| tls_fault(next?))
 }
