@@ -500,7 +500,10 @@ struct Fetched {
 
 impl Fetched {
     fn try_new(from: &str) -> Result<Self, String> {
-        let place = Place::new();
+        Self::again(Place::new(), from)
+    }
+
+    fn again(place: Place, from: &str) -> Result<Self, String> {
         let environment: Environment = [("HOME", place.path("home").to_str().unwrap())]
             .into_iter()
             .collect();
@@ -561,10 +564,21 @@ fn files_come_whole_however_they_were_pushed() {
         let from = format!("oci://{}/app:{tag}", registry.host());
         let fetched = Fetched::try_new(&from).unwrap_or_else(|e| panic!("{e}"));
         let folder = fetched.folder();
-        for (name, content) in &files {
-            let found = std::fs::read_to_string(folder.join(name)).unwrap();
-            assert!(found == *content, "{tag}: {name}");
-        }
+        let whole = |folder: &Path| {
+            for (name, content) in &files {
+                let found = std::fs::read_to_string(folder.join(name)).unwrap();
+                assert!(found == *content, "{tag}: {name}");
+            }
+        };
+        whole(&folder);
+
+        // A component that may write to its files must not change what the next one reads.
+        std::fs::write(folder.join("deep/copy.css"), "changed").unwrap();
+        std::fs::write(folder.join("stray"), "new").unwrap();
+        let again = Fetched::again(fetched.place, &from).unwrap_or_else(|e| panic!("{e}"));
+        assert_eq!(again.folder(), folder);
+        whole(&folder);
+        assert!(!folder.join("stray").exists());
     }
 }
 
