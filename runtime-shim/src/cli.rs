@@ -10,6 +10,8 @@ use clap::{Args, Parser, Subcommand};
 use crate::app::TriggerKind;
 use crate::drain::DEFAULT_GRACE;
 use crate::names::{ComponentId, PluginName};
+use crate::project::AppSource;
+use crate::registry::{self, Reference};
 use crate::scaffold::Kind;
 use crate::settings::Environment;
 use crate::stores::{DEFAULT_MAX_VALUE, MAX_MAX_VALUE};
@@ -46,13 +48,40 @@ pub enum Command {
 /// Which application, and with what.
 #[derive(Debug, Args)]
 pub struct ProjectArgs {
-    /// The manifest, or its folder
-    #[arg(short = 'f', long, value_name = "PATH", default_value = "spin.toml")]
-    pub from: PathBuf,
+    /// The manifest, or its folder, or an application in a registry:
+    /// `oci://HOST[:PORT]/REPOSITORY[:TAG|@sha256:…]`
+    #[arg(short = 'f', long, value_name = "PATH|REFERENCE", default_value = "spin.toml", value_parser = parse_from)]
+    pub from: Origin,
+
+    /// Ask the registry by plain HTTP
+    #[arg(short = 'k', long)]
+    pub insecure: bool,
 
     #[command(flatten)]
     #[allow(missing_docs, reason = "flattened")]
     pub options: ProjectOptions,
+}
+
+impl ProjectArgs {
+    /// Where the application is described.
+    pub fn source(&self) -> AppSource {
+        match &self.from {
+            Origin::File(path) => AppSource::Manifest(path.clone()),
+            Origin::Registry(reference) => AppSource::Registry {
+                reference: reference.clone(),
+                insecure: self.insecure,
+            },
+        }
+    }
+}
+
+/// What `--from` may name.
+#[derive(Clone, Debug)]
+pub enum Origin {
+    /// A manifest, or its folder.
+    File(PathBuf),
+    /// An application in a registry.
+    Registry(Reference),
 }
 
 /// With what an application is read, wherever it is described.
@@ -63,9 +92,15 @@ pub struct ProjectOptions {
     #[arg(long, value_name = "FILE")]
     pub runtime_config_file: Option<PathBuf>,
 
-    /// Where embedded stores and queues live [default: `.spin` beside the manifest]
+    /// Where embedded stores and queues live [default: `.spin` beside the manifest;
+    /// of an application in a registry, in the working directory]
     #[arg(long, value_name = "DIR")]
     pub state_dir: Option<PathBuf>,
+
+    /// Where what is downloaded is kept [env: `GRISTMILL_CACHE_DIR`]
+    /// [default: `gristmill` in `XDG_CACHE_HOME` or `~/.cache`]
+    #[arg(long, value_name = "DIR")]
+    pub cache_dir: Option<PathBuf>,
 
     /// The value of a variable, or a file that holds it, or a file of many (also:
     /// environment `SPIN_VARIABLE_<NAME>`, `.env`)
@@ -226,6 +261,14 @@ impl std::fmt::Display for Secs {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         write!(f, "{}", self.0.as_secs())
     }
+}
+
+fn parse_from(text: &str) -> Result<Origin, String> {
+    if !text.starts_with(registry::SCHEME) {
+        return Ok(Origin::File(PathBuf::from(text)));
+    }
+    let reference = text.parse().map(Origin::Registry);
+    reference.map_err(|error: registry::InvalidReference| error.to_string())
 }
 
 fn parse_plugin_name(text: &str) -> Result<PluginName, String> {

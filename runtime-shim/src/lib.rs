@@ -37,6 +37,7 @@ pub mod queue;
 pub mod redis_pool;
 pub mod redis_server;
 pub mod redis_trigger;
+pub mod registry;
 pub mod runtime_config;
 pub mod scaffold;
 pub mod secret;

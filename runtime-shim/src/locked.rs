@@ -1,6 +1,7 @@
 //! The locked application: what `spin up` makes of a `spin.toml` and hands to
-//! the plugins of its triggers. Becomes a [`Manifest`] with the triggers of one
-//! type; from there on everything is as with a manifest. Resolves nothing.
+//! the plugins of its triggers, and what `spin registry push` puts into a registry.
+//! Becomes a [`Manifest`]; from there on everything is as with a manifest.
+//! Resolves nothing.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -110,6 +111,9 @@ struct AppMetadata {
     /// `[application.trigger.<type>]`.
     #[serde(default)]
     triggers: BTreeMap<String, Value>,
+    /// The same with its `type`: how older versions of Spin wrote the only type.
+    #[serde(default)]
+    trigger: BTreeMap<String, Value>,
 }
 
 #[derive(Deserialize)]
@@ -173,19 +177,38 @@ struct LockedFile {
     path: String,
 }
 
+/// Who made a locked application for whom.
+#[derive(Clone, Copy, Debug)]
+pub enum Whose {
+    /// `spin up` for the process that runs the triggers of this type. Other
+    /// triggers and their options are left out, however they may look: they belong
+    /// to other processes.
+    Plugin(TriggerKind),
+    /// Whoever pushed it into a registry, for everybody: all its triggers, and no
+    /// file of any machine.
+    Registry,
+}
+
+impl Whose {
+    fn has(self, kind: &str) -> bool {
+        match self {
+            Self::Plugin(own) => own.as_str() == kind,
+            Self::Registry => true,
+        }
+    }
+}
+
 /// Reads the file at `path` for the triggers of type `kind`.
 pub fn load(path: &Path, kind: TriggerKind) -> Result<Manifest, LockedError> {
     let json = std::fs::read(path).map_err(|source| LockedError::Read {
         path: path.to_owned(),
         source,
     })?;
-    parse(&json, kind, path)
+    parse(&json, Whose::Plugin(kind), path)
 }
 
-/// Parses `json` for the triggers of type `kind`; `path` is for messages. Other
-/// triggers and their options are left out, however they may look: they belong
-/// to other processes.
-pub fn parse(json: &[u8], kind: TriggerKind, path: &Path) -> Result<Manifest, LockedError> {
+/// Parses `json`; `path` is for messages.
+pub fn parse(json: &[u8], whose: Whose, path: &Path) -> Result<Manifest, LockedError> {
     let malformed = |source| LockedError::Parse {
         path: path.to_owned(),
         source,
@@ -202,55 +225,74 @@ pub fn parse(json: &[u8], kind: TriggerKind, path: &Path) -> Result<Manifest, Lo
     check_requirements("the application", &app.host_requirements)?;
 
     let mut manifest = Manifest::default();
-    manifest.application.name = app.metadata.name;
-    manifest.application.version = app.metadata.version;
+    manifest.application.name.clone_from(&app.metadata.name);
+    manifest
+        .application
+        .version
+        .clone_from(&app.metadata.version);
     for (name, variable) in app.variables {
         let variable = Variable::new(variable.default, variable.secret);
         manifest.variables.insert(name, variable);
     }
     for component in app.components {
-        let (id, component) = component.into_manifest()?;
+        let (id, component) = component.into_manifest(whose)?;
         manifest.components.insert(id, component);
     }
-    let triggers = app
-        .triggers
-        .into_iter()
-        .filter(|trigger| trigger.trigger_type == kind.as_str())
-        .map(|trigger| {
-            table(trigger.trigger_config, || {
-                format!("trigger `{}`", trigger.id)
-            })
-        })
-        .collect::<Result<Vec<_>, _>>()?;
-    manifest.triggers.insert(kind.as_str().to_owned(), triggers);
-
-    let mut metadata = app.metadata.triggers;
-    if let Some(options) = metadata.remove(kind.as_str()) {
-        let mut options = table(options, || format!("`metadata.triggers.{}`", kind.as_str()))?;
-        // `spin up --component-id` drops components and keeps this table.
-        options.retain(|key, _| {
-            let known = manifest.components.contains_key::<str>(key);
-            if !known {
-                tracing::warn!(
-                    "`{key}` in `[application.trigger.{}]` is ignored: this run has no such \
-                     component",
-                    kind.as_str()
-                );
-            }
-            known
-        });
-        let kind = kind.as_str().to_owned();
-        manifest.application.triggers.insert(kind, options);
+    for trigger in app.triggers {
+        if whose.has(&trigger.trigger_type) {
+            let place = || format!("trigger `{}`", trigger.id);
+            let config = table(trigger.trigger_config, place)?;
+            let triggers = manifest.triggers.entry(trigger.trigger_type);
+            triggers.or_default().push(config);
+        }
+    }
+    for (kind, options) in app.metadata.options() {
+        if whose.has(&kind) {
+            let options = table(options, || format!("`metadata.triggers.{kind}`"))?;
+            let options = known_options(&kind, options, &manifest);
+            manifest.application.triggers.insert(kind, options);
+        }
     }
     Ok(manifest)
 }
 
+/// `spin up --component-id` drops components and keeps their options.
+fn known_options(kind: &str, mut options: toml::Table, manifest: &Manifest) -> toml::Table {
+    // These are about the server, not about components.
+    if kind == TriggerKind::Http.as_str() {
+        return options;
+    }
+    options.retain(|key, _| {
+        let known = manifest.components.contains_key::<str>(key);
+        if !known {
+            tracing::warn!(
+                "`{key}` in `[application.trigger.{kind}]` is ignored: this run has no such \
+                 component"
+            );
+        }
+        known
+    });
+    options
+}
+
+impl AppMetadata {
+    fn options(mut self) -> BTreeMap<String, Value> {
+        if self.triggers.is_empty()
+            && let Some(Value::String(kind)) = self.trigger.remove("type")
+        {
+            let options = self.trigger.into_iter().collect();
+            return BTreeMap::from([(kind, Value::Object(options))]);
+        }
+        self.triggers
+    }
+}
+
 impl LockedComponent {
-    fn into_manifest(self) -> Result<(ComponentId, Component), LockedError> {
+    fn into_manifest(self, whose: Whose) -> Result<(ComponentId, Component), LockedError> {
         check_requirements(&format!("component `{}`", self.id), &self.host_requirements)?;
         let place = |what: &str| format!("`{what}` of component `{}`", self.id);
         let mut component = Component::default();
-        component.source = source(&self.id, self.source)?;
+        component.source = source(&self.id, self.source, whose)?;
         component.variables = self.config;
         component.environment = self.env;
         component.allowed_outbound_hosts = self.metadata.allowed_outbound_hosts;
@@ -258,10 +300,11 @@ impl LockedComponent {
         component.sqlite_databases = self.metadata.databases;
         component.ai_models = self.metadata.ai_models;
         for file in self.files {
-            let content = file_content(file.content).map_err(|reason| LockedError::Value {
-                place: place("files"),
-                reason: format!("`{}`: {reason}", file.path),
-            })?;
+            let content =
+                file_content(file.content, whose).map_err(|reason| LockedError::Value {
+                    place: place("files"),
+                    reason: format!("`{}`: {reason}", file.path),
+                })?;
             let path = file.path;
             component.files.push(FileMount::Given { content, path });
         }
@@ -291,12 +334,18 @@ fn check_requirements(
     }
 }
 
-fn source(component: &ComponentId, content: ContentRef) -> Result<Source, LockedError> {
+fn source(
+    component: &ComponentId,
+    content: ContentRef,
+    whose: Whose,
+) -> Result<Source, LockedError> {
     let fail = |reason: String| LockedError::Source {
         component: component.clone(),
         reason,
     };
-    if let Some(text) = content.source {
+    // In a registry, it would be a file of whoever pushed it.
+    let local = matches!(whose, Whose::Plugin(_));
+    if let Some(text) = content.source.filter(|_| local) {
         let url = Url::parse(&text).map_err(|e| fail(format!("source `{text}`: {e}")))?;
         if url.scheme() != "file" {
             // Refused where the component is needed, as in a manifest.
@@ -320,8 +369,10 @@ fn source(component: &ComponentId, content: ContentRef) -> Result<Source, Locked
     }
 }
 
-fn file_content(content: ContentRef) -> Result<FileContent, String> {
-    if let Some(text) = content.source {
+fn file_content(content: ContentRef, whose: Whose) -> Result<FileContent, String> {
+    // In a registry, it would be a file of whoever pushed it.
+    let local = matches!(whose, Whose::Plugin(_));
+    if let Some(text) = content.source.filter(|_| local) {
         let path = Url::parse(&text).ok().filter(|url| url.scheme() == "file");
         let path = path.and_then(|url| url.to_file_path().ok());
         return Ok(path.map_or(FileContent::Elsewhere(text), FileContent::At));
@@ -402,7 +453,8 @@ mod tests {
     }
 
     fn parsed(app: &Value, kind: TriggerKind) -> Result<Manifest, LockedError> {
-        parse(app.to_string().as_bytes(), kind, Path::new("spin.lock"))
+        let json = app.to_string();
+        parse(json.as_bytes(), Whose::Plugin(kind), Path::new("spin.lock"))
     }
 
     fn resolved(app: &Value, kind: TriggerKind) -> Result<App, String> {
@@ -618,5 +670,61 @@ mod tests {
         app["variables"]["token"] = json!({"secret": true});
         let error = resolved(&app, TriggerKind::Sqs).err().expect("no value");
         assert!(error.contains("variable `token` is required"), "{error}");
+    }
+
+    fn from_registry(app: &Value) -> Result<Manifest, String> {
+        let json = app.to_string();
+        let path = Path::new("oci://h/app:v1");
+        parse(json.as_bytes(), Whose::Registry, path).map_err(|e| e.to_string())
+    }
+
+    #[test]
+    fn from_a_registry_all_triggers_come_and_no_file_of_this_machine() {
+        let mut app = golden();
+        for component in app["components"].as_array_mut().expect("components") {
+            component["source"] = json!({
+                "content_type": "application/wasm",
+                "source": "file:///etc/passwd",
+                "digest": "sha256:00",
+            });
+        }
+        let manifest = from_registry(&app).unwrap_or_else(|e| panic!("{e}"));
+        let kinds: Vec<_> = manifest.triggers.keys().map(String::as_str).collect();
+        assert_eq!(kinds, ["cron", "http", "sqs"]);
+        assert!(manifest.application.triggers["sqs"].contains_key("worker"));
+        for (id, component) in &manifest.components {
+            let Source::Remote(source) = &component.source else {
+                panic!("{id}: {:?}", component.source)
+            };
+            assert_eq!(source["digest"].as_str(), Some("sha256:00"));
+        }
+        app["components"][0]["source"] = json!({"source": "file:///etc/passwd"});
+        let error = from_registry(&app).expect_err("a file of this machine");
+        assert!(error.contains("it has no source"), "{error}");
+    }
+
+    #[test]
+    fn options_in_the_older_form_count() {
+        let app = |metadata: Value| {
+            json!({
+                "spin_lock_version": 0,
+                "metadata": metadata,
+                "triggers": [{"id": "t", "trigger_type": "http",
+                    "trigger_config": {"component": "c", "route": "/"}}],
+                "components": [{"id": "c", "source": {"inline": ""}}],
+            })
+        };
+        let older = json!({"name": "x", "trigger": {"type": "http", "base": "/x"}});
+        let manifest = from_registry(&app(older)).unwrap_or_else(|e| panic!("{e}"));
+        assert_eq!(
+            manifest.application.triggers["http"]["base"].as_str(),
+            Some("/x")
+        );
+        let both = json!({"trigger": {"type": "http", "base": "/x"}, "triggers": {"http": {"base": "/y"}}});
+        let manifest = from_registry(&app(both)).unwrap_or_else(|e| panic!("{e}"));
+        assert_eq!(
+            manifest.application.triggers["http"]["base"].as_str(),
+            Some("/y")
+        );
     }
 }

@@ -202,11 +202,23 @@ impl Commands {
 pub enum Source {
     /// A file, relative to the manifest.
     File(PathBuf),
-    /// A URL, a registry package, or a digest alone.
+    /// A download.
+    Url(UrlSource),
+    /// A registry package, or a digest alone.
     Remote(toml::Table),
     /// The wasm itself. Only a locked application can say so.
     #[serde(skip)]
     Inline(Arc<[u8]>),
+}
+
+/// `source = { url = "…", digest = "…" }`.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct UrlSource {
+    /// Where it is.
+    pub url: String,
+    /// What it must be.
+    pub digest: String,
 }
 
 impl Default for Source {
@@ -552,7 +564,10 @@ impl Manifest {
             Source::Remote(table) if table.keys().eq(["digest"]) => {
                 Some("a `source` known by its digest alone")
             }
-            Source::Remote(_) => Some("a `source` that is not a file"),
+            Source::Remote(table) if table.contains_key("package") => {
+                Some("a `source` from a registry of packages")
+            }
+            Source::Url(_) | Source::Remote(_) => Some("a `source` that is not a file"),
         };
         let unsupported = [
             (!component.dependencies.is_empty()).then_some("`dependencies`"),

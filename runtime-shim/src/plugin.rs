@@ -368,6 +368,8 @@ impl Launch {
                     Some(dir) if dir.is_empty() => Some(transient),
                     given => given.map(PathBuf::from),
                 },
+                // Spin brought everything here.
+                cache_dir: None,
                 variables: args.variables,
                 triggers: Vec::new(),
                 components: Vec::new(),

@@ -10,6 +10,8 @@
 use std::fmt::Display;
 use std::io::Write;
 
+use indicatif::{BinaryBytes, ProgressBar, ProgressStyle};
+
 /// A line on stdout, flushed at once: tools wait for it through a pipe.
 pub fn line(text: impl Display) {
     let mut out = std::io::stdout().lock();
@@ -52,4 +54,47 @@ pub fn explanation(error: &anyhow::Error) -> Vec<String> {
         }
     }
     texts
+}
+
+/// A number of bytes as people read it.
+pub fn bytes(number: u64) -> impl Display {
+    BinaryBytes(number)
+}
+
+/// Bytes that come in, on stderr: a bar on a terminal, nothing elsewhere, nor where
+/// nobody wants to read more than warnings. Gone when it is dropped.
+pub struct Bar(ProgressBar);
+
+impl Bar {
+    /// For this many bytes, if that is known.
+    pub fn new(bytes: Option<u64>) -> Self {
+        if !tracing::enabled!(tracing::Level::INFO) {
+            return Self(ProgressBar::hidden());
+        }
+        let (bar, template) = match bytes {
+            Some(bytes) => (
+                ProgressBar::new(bytes),
+                "{wide_bar} {binary_bytes} of {binary_total_bytes}, {binary_bytes_per_sec}",
+            ),
+            None => (
+                ProgressBar::new_spinner(),
+                "{spinner} {binary_bytes}, {binary_bytes_per_sec}",
+            ),
+        };
+        if let Ok(style) = ProgressStyle::with_template(template) {
+            bar.set_style(style);
+        }
+        Self(bar)
+    }
+
+    /// So many more are here.
+    pub fn add(&self, bytes: u64) {
+        self.0.inc(bytes);
+    }
+}
+
+impl Drop for Bar {
+    fn drop(&mut self) {
+        self.0.finish_and_clear();
+    }
 }

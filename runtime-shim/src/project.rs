@@ -6,7 +6,7 @@ use std::collections::btree_map::Entry;
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 
-use crate::app::{App, AppError, Selection, TriggerKind, queue_urls};
+use crate::app::{self, App, AppError, Selection, TriggerKind, queue_urls};
 use crate::aws::AwsSettings;
 use crate::backends::Backends;
 use crate::cli::{self, ProjectOptions};
@@ -14,9 +14,10 @@ use crate::databases::{self, Databases, OpenDatabasesError};
 use crate::embedded_origin::{self, EMBEDDED_ORIGIN};
 use crate::engine::DEFAULT_MEMORY;
 use crate::files::{self, FilesError, MountedFiles};
-use crate::locked::{self, LockedError};
+use crate::locked::{self, LockedError, Whose};
 use crate::manifest::{Manifest, ManifestError};
 use crate::names::{DatabaseLabel, StoreLabel};
+use crate::registry::{self, DownloadError, Downloads, Image, Reference};
 use crate::runtime_config::{RuntimeConfig, RuntimeConfigError};
 use crate::seeds::{SeedError, Seeds, Statements};
 use crate::settings::{DotenvError, Environment};
@@ -32,6 +33,12 @@ pub enum ProjectError {
     /// The locked application.
     #[error(transparent)]
     Locked(#[from] LockedError),
+    /// What looks like a reference, and has no scheme.
+    #[error("there is no file `{0}`; if an application in a registry is meant, write `oci://{0}`")]
+    Scheme(String),
+    /// What is not on this machine.
+    #[error(transparent)]
+    Download(#[from] DownloadError),
     /// A file of variables.
     #[error(transparent)]
     Given(#[from] GivenError),
@@ -83,6 +90,13 @@ pub enum AppSource {
         /// Where state is, unless options or the runtime configuration say otherwise.
         state_dir: PathBuf,
     },
+    /// In a registry, where `spin registry push` put it.
+    Registry {
+        /// Which.
+        reference: Reference,
+        /// Whether the registry is asked by plain HTTP.
+        insecure: bool,
+    },
 }
 
 /// The manifest that `--from` names: the file, or the one in the folder.
@@ -102,12 +116,19 @@ struct Described {
     state_dir: PathBuf,
     /// Spin overlooks values for variables that the application does not declare.
     overlooks_undeclared: bool,
+    /// Where the content of its components is, if not on this machine.
+    image: Option<Image>,
 }
 
 impl AppSource {
-    fn read(self) -> Result<Described, ProjectError> {
+    async fn read(self, downloads: &Downloads) -> Result<Described, ProjectError> {
         match self {
             Self::Manifest(path) => {
+                if let Some(text) = path.to_str().filter(|text| is_reference(text))
+                    && !path.exists()
+                {
+                    return Err(ProjectError::Scheme(text.to_owned()));
+                }
                 let path = manifest_file(&path);
                 let base_dir = path.parent().filter(|dir| !dir.as_os_str().is_empty());
                 let base_dir = base_dir.unwrap_or(Path::new(".")).to_owned();
@@ -117,6 +138,7 @@ impl AppSource {
                     state_dir: base_dir.join(".spin"),
                     base_dir,
                     overlooks_undeclared: false,
+                    image: None,
                 })
             }
             Self::Locked {
@@ -131,9 +153,37 @@ impl AppSource {
                 dotenv: PathBuf::from(".env"),
                 state_dir,
                 overlooks_undeclared: true,
+                image: None,
             }),
+            Self::Registry {
+                reference,
+                insecure,
+            } => {
+                let image = downloads.pull(&reference, insecure).await?;
+                let name = PathBuf::from(reference.to_string());
+                Ok(Described {
+                    manifest: locked::parse(image.application(), Whose::Registry, &name)?,
+                    // As on Spin, the working directory is its folder.
+                    base_dir: PathBuf::new(),
+                    dotenv: PathBuf::from(".env"),
+                    state_dir: PathBuf::from(".spin"),
+                    overlooks_undeclared: false,
+                    image: Some(image),
+                })
+            }
         }
     }
+}
+
+/// Whether Spin would take it for an application in a registry: `HOST/REPOSITORY`
+/// with a host that no folder is called.
+fn is_reference(text: &str) -> bool {
+    let host = text.split('/').next().unwrap_or_default();
+    let is_host = host.contains([':', '.']) && !host.starts_with('.');
+    is_host
+        && format!("{}{text}", registry::SCHEME)
+            .parse::<Reference>()
+            .is_ok()
 }
 
 /// A manifest with everything that belongs to it.
@@ -162,8 +212,9 @@ impl Project {
         options: ProjectOptions,
         environment: &Environment,
     ) -> Result<Self, ProjectError> {
-        let described = source.read()?;
-        let manifest = described.manifest;
+        let downloads = Downloads::new(options.cache_dir, environment);
+        let described = source.read(&downloads).await?;
+        let mut manifest = described.manifest;
 
         let runtime_config_file = options
             .runtime_config_file
@@ -210,6 +261,11 @@ impl Project {
             triggers: options.triggers,
             components: options.components,
         };
+        let image = described.image.as_ref();
+        if image.is_some() || manifest.components.values().any(registry::is_elsewhere) {
+            let reached = app::reached(&manifest, &variables, &selection)?;
+            downloads.provide(&mut manifest, &reached, image).await?;
+        }
         Ok(Self {
             manifest,
             base_dir: described.base_dir,

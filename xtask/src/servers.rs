@@ -38,6 +38,7 @@ pub(crate) enum Server {
     Mosquitto,
     DynamoDb,
     Ministack,
+    Registry,
     Node,
     Playwright,
     Chromium,
@@ -51,12 +52,13 @@ pub(crate) enum Server {
 
 impl Server {
     /// All of them, in the order of the report.
-    pub(crate) const ALL: [Self; 14] = [
+    pub(crate) const ALL: [Self; 15] = [
         Self::Redis,
         Self::Postgres,
         Self::Mosquitto,
         Self::DynamoDb,
         Self::Ministack,
+        Self::Registry,
         Self::Node,
         Self::Playwright,
         Self::Chromium,
@@ -76,6 +78,7 @@ impl Server {
             Self::Mosquitto => "mosquitto",
             Self::DynamoDb => "dynamodb",
             Self::Ministack => "ministack",
+            Self::Registry => "registry",
             Self::Node => "node",
             Self::Playwright => "playwright",
             Self::Chromium => "chromium",
@@ -122,6 +125,15 @@ const MOSQUITTO: Wanted = Wanted {
     fonts: false,
     version: "-h",
     serves: |said| said.contains("mosquitto version"),
+};
+
+const REGISTRY: Wanted = Wanted {
+    package: "docker-registry",
+    programs: &["docker-registry"],
+    folders: &["usr/bin"],
+    fonts: false,
+    version: "--version",
+    serves: |said| said.contains("distribution"),
 };
 
 const CHROMIUM: Wanted = Wanted {
@@ -196,6 +208,13 @@ impl<'a> Servers<'a> {
             Server::Mosquitto => {
                 let found = self.programs.ensure(&MOSQUITTO)?;
                 Ok(vec![("GRISTMILL_TEST_MOSQUITTO", found.join("mosquitto"))])
+            }
+            Server::Registry => {
+                let found = self.programs.ensure(&REGISTRY)?;
+                Ok(vec![(
+                    "GRISTMILL_TEST_REGISTRY",
+                    found.join("docker-registry"),
+                )])
             }
             Server::DynamoDb => dynamodb::ensure(self.workspace, &self.programs),
             Server::Node => Ok(vec![(NODE, Node::ensure(self.workspace)?.program())]),

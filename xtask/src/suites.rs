@@ -60,6 +60,7 @@ impl Suite {
                 Server::Mosquitto,
                 Server::DynamoDb,
                 Server::Ministack,
+                Server::Registry,
                 Server::ExampleJs,
                 Server::ExamplePy,
                 Server::CommandModule,

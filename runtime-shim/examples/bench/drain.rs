@@ -14,7 +14,7 @@ use gristmill::aws::AwsSettings;
 use gristmill::cli::{Cli, Command};
 use gristmill::invoker::{Invoker, InvokerOptions, Sandboxes};
 use gristmill::metrics::Metrics;
-use gristmill::project::{AppSource, Project};
+use gristmill::project::Project;
 use gristmill::queue::{Consumer, EmbeddedQueue, QueueSource};
 use gristmill::settings::Environment;
 use gristmill::stores::{Limits, SqliteDatabase, SqliteStore, Stores};
@@ -71,7 +71,7 @@ pub(crate) async fn resolve(
     let Command::Check(args) = cli.command else {
         anyhow::bail!("not a check")
     };
-    let source = AppSource::Manifest(args.project.from);
+    let source = args.project.source();
     let project = Project::load(source, args.project.options, &Environment::default()).await?;
     let app = project.app(origin)?;
     let stores = project.open_stores(&app).await?;

@@ -359,17 +359,13 @@ impl App {
         selection: &Selection,
         embedded: &str,
     ) -> Result<Self, AppError> {
-        for id in &selection.components {
-            if !manifest.components.contains_key(id) {
-                return Err(AppError::UnknownSelection(id.clone()));
-            }
-        }
         let values = Values {
             variables,
             embedded,
         };
         let triggers = Triggers::select(manifest, selection)?;
         let components = resolve_components(manifest, &triggers, |id, component| {
+            manifest.require_supported(id, component)?;
             resolve_component(id, component, base_dir, values)
         })?;
         let mut routes = Vec::new();
@@ -415,6 +411,24 @@ impl App {
     }
 }
 
+/// The components that the selected triggers reach, before it is known where their
+/// wasm and their files are.
+pub fn reached(
+    manifest: &Manifest,
+    variables: &Variables,
+    selection: &Selection,
+) -> Result<BTreeSet<ComponentId>, AppError> {
+    let values = Values {
+        variables,
+        embedded: embedded_origin::EMBEDDED_ORIGIN,
+    };
+    let triggers = Triggers::select(manifest, selection)?;
+    let components = resolve_components(manifest, &triggers, |id, component| {
+        resolve_component(id, component, Path::new(""), values)
+    })?;
+    Ok(components.into_keys().collect())
+}
+
 struct Triggers {
     http: Vec<manifest::HttpTrigger>,
     sqs: Vec<manifest::SqsTrigger>,
@@ -424,6 +438,11 @@ struct Triggers {
 
 impl Triggers {
     fn select(manifest: &Manifest, selection: &Selection) -> Result<Self, AppError> {
+        for id in &selection.components {
+            if !manifest.components.contains_key(id) {
+                return Err(AppError::UnknownSelection(id.clone()));
+            }
+        }
         for kind in manifest.triggers.keys() {
             // With `--trigger`, kinds that were not asked for are not looked at.
             if TriggerKind::parse(kind).is_none() && selection.triggers.is_empty() {
@@ -480,7 +499,6 @@ fn resolve_components(
         if resolved.contains_key(&id) {
             continue;
         }
-        manifest.require_supported(&id, &manifest.components[&id])?;
         let component = resolve(&id, &manifest.components[&id])?;
         for target in component.allowed_hosts.chained_components() {
             match manifest.components.get_key_value(target) {
@@ -566,8 +584,8 @@ fn resolve_component(
     let source = match &component.source {
         Source::File(path) => Wasm::File(base_dir.join(path)),
         Source::Inline(wasm) => Wasm::Inline(Arc::clone(wasm)),
-        // `require_supported` was asked before.
-        Source::Remote(_) => Wasm::File(PathBuf::new()),
+        // `require_supported` was asked before, or the source is not looked at.
+        Source::Url(_) | Source::Remote(_) => Wasm::File(PathBuf::new()),
     };
     let files = FileGrants::resolve(&component.files, &component.exclude_files, base_dir);
     let files = files.map_err(|source| AppError::Files {

@@ -16,7 +16,7 @@ use crate::files::MountedFiles;
 use crate::invoker::{Invoker, InvokerOptions, Sandboxes};
 use crate::metrics::Metrics;
 use crate::printer;
-use crate::project::{AppSource, Project};
+use crate::project::Project;
 use crate::settings::Environment;
 
 use report::{BackendReport, QueueReport, Report, RouteReport, ScheduleReport, SubscriptionReport};
@@ -24,7 +24,7 @@ use report::{BackendReport, QueueReport, Report, RouteReport, ScheduleReport, Su
 /// Checks the application and prints what its components export, import and are
 /// granted, its routes, queues, schedules and subscriptions.
 pub async fn run(args: CheckArgs, environment: &Environment) -> anyhow::Result<()> {
-    let source = AppSource::Manifest(args.project.from);
+    let source = args.project.source();
     let project = Project::load(source, args.project.options, environment).await?;
     let app = project.app(None)?;
     let stores = project.open_stores(&app).await?;

@@ -62,7 +62,7 @@ pub struct Run {
 impl From<UpArgs> for Run {
     fn from(args: UpArgs) -> Self {
         Self {
-            source: AppSource::Manifest(args.project.from),
+            source: args.project.source(),
             options: args.project.options,
             seeds: Seeds::default(),
             listen: args.listen,

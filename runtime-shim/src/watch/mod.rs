@@ -12,7 +12,7 @@ use std::time::Duration;
 use tokio::sync::mpsc;
 
 use crate::build;
-use crate::cli::WatchArgs;
+use crate::cli::{Origin, WatchArgs};
 use crate::drain::StopSignals;
 use crate::manifest::Manifest;
 use crate::names::ComponentId;
@@ -69,7 +69,10 @@ struct Follower {
 
 impl Follower {
     fn new(args: &WatchArgs, environment: &Environment) -> anyhow::Result<Self> {
-        let manifest = manifest_file(&args.up.project.from);
+        let Origin::File(from) = &args.up.project.from else {
+            anyhow::bail!("an application in a registry does not change: watch a manifest");
+        };
+        let manifest = manifest_file(from);
         let mut others = args.up.project.options.files(environment);
         others.push(manifest.with_file_name(".env"));
         let scope = Scope {

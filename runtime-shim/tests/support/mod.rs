@@ -10,6 +10,7 @@
 
 pub mod net;
 pub mod pictures;
+pub mod push;
 pub mod servers;
 pub mod tables;
 pub mod web;

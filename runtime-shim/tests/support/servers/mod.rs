@@ -14,6 +14,7 @@ mod postgres;
 mod process;
 mod queue;
 mod redis;
+mod registry;
 mod tls;
 
 pub use dynamodb::DynamoLocal;
@@ -23,6 +24,7 @@ pub use postgres::Postgres;
 pub use process::{Kind, Server};
 pub use queue::QueueServer;
 pub use redis::Redis;
+pub use registry::Registry;
 
 use std::io::Write;
 use std::path::PathBuf;
