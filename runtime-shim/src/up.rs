@@ -159,6 +159,7 @@ async fn start(what: Run, environment: &Environment) -> anyhow::Result<Running> 
         .await
         .context("loading was cut off")??;
     let invoker = Arc::new(invoker);
+    invoker.try_out().await?;
     let mut consumers = Vec::new();
     for trigger in queues {
         let source =

@@ -13,7 +13,10 @@ use crate::allowed_hosts::{AllowedHost, AllowedHostError, AllowedHosts};
 use crate::embedded_origin;
 use crate::engine::QUEUE_SANDBOXES;
 use crate::http::router::{RouteError, Router};
-use crate::manifest::{self, HttpTriggerDefaults, Manifest, ManifestError, Source};
+use crate::manifest::{
+    self, DependencyName, DependencySource, HttpTriggerDefaults, Inherits, Manifest, ManifestError,
+    Source,
+};
 use crate::names::{ComponentId, DatabaseLabel, StoreLabel, VariableName};
 use crate::variables::{VariableError, Variables};
 
@@ -100,6 +103,8 @@ pub struct Component {
     pub id: ComponentId,
     /// Its wasm.
     pub source: Wasm,
+    /// The components that answer some of its imports.
+    pub dependencies: Vec<Dependency>,
     /// Its variables, rendered.
     pub variables: BTreeMap<VariableName, String>,
     /// Its environment.
@@ -112,6 +117,18 @@ pub struct Component {
     pub max_value_bytes: BTreeMap<StoreLabel, usize>,
     /// The labels of the SQLite databases it may open.
     pub databases: BTreeSet<DatabaseLabel>,
+}
+
+/// A component that answers imports of another one, and becomes a part of it.
+pub struct Dependency {
+    /// Which imports.
+    pub name: DependencyName,
+    /// Its wasm.
+    pub source: Wasm,
+    /// The export that answers, where it is not named as the import.
+    pub export: Option<String>,
+    /// Which of the other's grants it shares.
+    pub inherits: Inherits,
 }
 
 /// Where the wasm of a component is.
@@ -488,15 +505,21 @@ fn resolve_component(
             label: label.clone(),
         });
     }
-    let source = match &component.source {
-        Source::File(path) => Wasm::File(base_dir.join(path)),
-        Source::Inline(wasm) => Wasm::Inline(Arc::clone(wasm)),
-        // `require_supported` was asked before.
-        Source::Remote(_) => Wasm::File(PathBuf::new()),
-    };
+    let dependencies = component.dependencies.iter();
+    let dependencies = dependencies.filter_map(|(name, dependency)| match &dependency.source {
+        DependencySource::Wasm(source) => Some(Dependency {
+            name: name.clone(),
+            source: resolve_source(source, base_dir),
+            export: dependency.export.clone(),
+            inherits: dependency.inherits.clone().unwrap_or(Inherits::NOTHING),
+        }),
+        // A normalized manifest has none.
+        DependencySource::Component(_) => None,
+    });
     Ok(Component {
         id: id.clone(),
-        source,
+        source: resolve_source(&component.source, base_dir),
+        dependencies: dependencies.collect(),
         variables: own,
         environment: component.environment.clone(),
         allowed_hosts,
@@ -504,6 +527,15 @@ fn resolve_component(
         max_value_bytes,
         databases: component.sqlite_databases.iter().cloned().collect(),
     })
+}
+
+fn resolve_source(source: &Source, base_dir: &Path) -> Wasm {
+    match source {
+        Source::File(path) => Wasm::File(base_dir.join(path)),
+        Source::Inline(wasm) => Wasm::Inline(Arc::clone(wasm)),
+        // `require_supported` was asked before.
+        Source::Remote(_) => Wasm::File(PathBuf::new()),
+    }
 }
 
 #[cfg(test)]

@@ -134,6 +134,14 @@ pub enum LoadError {
         /// Which import, and why.
         reason: String,
     },
+    /// A sandbox that cannot be made.
+    #[error("component `{component}` does not start in a sandbox: {reason}")]
+    Sandbox {
+        /// The component.
+        component: ComponentId,
+        /// What went wrong.
+        reason: String,
+    },
     /// A trigger needs an export that is not there.
     #[error(
         "component `{component}` is called by {trigger} but does not export `{export}`: it exports {found}"
@@ -154,6 +162,8 @@ pub enum LoadError {
 struct Loaded {
     grants: Arc<Grants>,
     imports: Vec<String>,
+    /// Whatever it exports.
+    any: InstancePre<Sandbox>,
     http: Option<ProxyPre<Sandbox>>,
     queue: Option<SpinSqsPre<Sandbox>>,
     cron: Option<SpinCronPre<Sandbox>>,
@@ -389,14 +399,7 @@ impl Invoker {
     ) -> Outcome<T> {
         let mut running = loaded.meter.begin();
         let _ticking = self.engine.keep_ticking();
-        let caller = Caller::Component { depth, deadline };
-        let sandbox = Sandbox::new(Arc::clone(&loaded.grants), Arc::clone(self), caller);
-        let mut store = Store::new(self.engine.wasm(), sandbox);
-        store.limiter(Sandbox::limits);
-        // The guest yields at each tick, which lets the deadline be seen and
-        // others run.
-        store.set_epoch_deadline(1);
-        store.epoch_deadline_async_yield_and_update(1);
+        let mut store = self.sandbox(loaded, Caller::Component { depth, deadline });
         let outcome = match tokio::time::timeout_at(deadline.into(), call(&mut store)).await {
             Ok(Ok(Ok(value))) => Outcome::Completed(value),
             Ok(Ok(Err(reason))) => Outcome::GuestError(reason),
@@ -413,12 +416,49 @@ impl Invoker {
         outcome
     }
 
+    /// A fresh sandbox.
+    fn sandbox(self: &Arc<Self>, loaded: &Loaded, caller: Caller) -> Store<Sandbox> {
+        let sandbox = Sandbox::new(Arc::clone(&loaded.grants), Arc::clone(self), caller);
+        let mut store = Store::new(self.engine.wasm(), sandbox);
+        store.limiter(Sandbox::limits);
+        // The guest yields at each tick, which lets the deadline be seen and
+        // others run.
+        store.set_epoch_deadline(1);
+        store.epoch_deadline_async_yield_and_update(1);
+        store
+    }
+
+    /// Makes a sandbox of each component, once, and calls nothing: one that
+    /// needs more than there is would fail with the first message.
+    pub async fn try_out(self: &Arc<Self>) -> Result<(), LoadError> {
+        let _ticking = self.engine.keep_ticking();
+        for (id, loaded) in &self.components {
+            let deadline = Instant::now() + START_TIMEOUT;
+            let mut store = self.sandbox(loaded, Caller::Component { depth: 0, deadline });
+            let start = loaded.any.instantiate_async(&mut store);
+            let reason = match tokio::time::timeout_at(deadline.into(), start).await {
+                Ok(Ok(_)) => continue,
+                Ok(Err(error)) => match store.data().refused() {
+                    Some(refused) => refused.to_string(),
+                    None => explain(&error),
+                },
+                Err(_) => format!("it takes longer than {} s", START_TIMEOUT.as_secs()),
+            };
+            let component = id.clone();
+            return Err(LoadError::Sandbox { component, reason });
+        }
+        Ok(())
+    }
+
     /// Waits until every request that was begun has ended.
     pub async fn drained(&self) {
         self.requests.close();
         self.requests.wait().await;
     }
 }
+
+/// How long a component may take to start in a sandbox.
+const START_TIMEOUT: Duration = Duration::from_secs(30);
 
 /// Bytes of a guest's own error text that the host keeps.
 const MAX_REASON: usize = 2048;
@@ -493,6 +533,7 @@ impl Loaded {
             http: exported(&pre, HTTP_EXPORT, ProxyPre::new),
             queue: exported(&pre, QUEUE_EXPORT, SpinSqsPre::new),
             cron: exported(&pre, CRON_EXPORT, SpinCronPre::new),
+            any: pre,
             meter: Meter::new(metrics, &spec.id),
             grants: Arc::new(Grants {
                 dependencies: Arc::new(Dependencies::new(shared.stores.backends(&spec.stores))),

@@ -1,10 +1,19 @@
-//! From what the app names to one component: reads the wasm of each source.
-//! Knows nothing of engines or machine code.
+//! From what the app names to one component: reads the wasm of each source, and
+//! joins a component with its dependencies. Knows nothing of engines or machine
+//! code.
+
+mod compose;
+mod denial;
+mod refusals;
 
 use std::borrow::Cow;
 use std::path::PathBuf;
 
 use crate::app::{Component, Wasm};
+use crate::manifest::DependencyName;
+
+pub use compose::ComposeError;
+pub use denial::DenialError;
 
 /// Why there is no component.
 #[derive(Debug, thiserror::Error)]
@@ -23,15 +32,41 @@ pub enum WasmError {
         /// The wasm.
         wasm: Wasm,
     },
+    /// The wasm of a dependency.
+    #[error("dependency `{dependency}`: {source}")]
+    Dependency {
+        /// The dependency.
+        dependency: DependencyName,
+        /// What went wrong.
+        source: Box<WasmError>,
+    },
+    /// Component and dependencies do not fit together.
+    #[error(transparent)]
+    Compose(#[from] ComposeError),
 }
 
 /// The wasm of `component`, ready to be compiled.
 pub fn assemble(component: &Component) -> Result<Cow<'_, [u8]>, WasmError> {
-    let bytes = read(&component.source)?;
+    let bytes = load(&component.source)?;
+    if component.dependencies.is_empty() {
+        return Ok(bytes);
+    }
+    let mut parts = Vec::new();
+    for dependency in &component.dependencies {
+        let wasm = load(&dependency.source).map_err(|source| WasmError::Dependency {
+            dependency: dependency.name.clone(),
+            source: Box::new(source),
+        })?;
+        parts.push((dependency, wasm));
+    }
+    Ok(Cow::Owned(compose::compose(&bytes, &parts)?))
+}
+
+/// The component in `wasm`.
+fn load(wasm: &Wasm) -> Result<Cow<'_, [u8]>, WasmError> {
+    let bytes = read(wasm)?;
     if is_core_module(&bytes) {
-        return Err(WasmError::CoreModule {
-            wasm: component.source.clone(),
-        });
+        return Err(WasmError::CoreModule { wasm: wasm.clone() });
     }
     Ok(bytes)
 }
