@@ -29,10 +29,10 @@ pub const CHAIN_SANDBOXES: u32 = 200;
 /// Bytes of linear memory for one sandbox, unless configured.
 pub const DEFAULT_MEMORY: usize = 128 * 1024 * 1024;
 
-/// Core modules, memories and tables of one component. One from one language has
-/// about four, one and two, one in Python about twenty, one and four; each
-/// dependency adds its own, and its refusals one of each. Only addresses are
-/// reserved for them: twelve memories for each sandbox are 48 of 128 TiB.
+/// Core modules, memories and tables of one component. One in Rust has three, one
+/// and two, one in Python about twenty modules; each dependency adds its own, and
+/// its refusals one module and one memory. Only addresses are reserved for them:
+/// twelve memories for each sandbox are 48 of 128 TiB.
 const CORE_INSTANCES_EACH: u32 = 96;
 const MEMORIES_EACH: u32 = 12;
 const TABLES_EACH: u32 = 48;

@@ -51,7 +51,7 @@ fn dependencies_answer_what_a_component_imports() {
         ("environment", "SHIFT", "Ok(\"late\") 0"),
         ("sqlite", "results", "open"),
         ("keyvalue", "results", "1"),
-        ("key-value", "elsewhere", "AccessDenied"),
+        ("key-value", "elsewhere", "Error::AccessDenied"),
         ("fetch", &app.url("/desk/greet/x"), "200"),
     ] {
         assert_eq!(attempt(&app, what, place), expected, "{what}");
@@ -231,8 +231,8 @@ fn what_does_not_fit_is_named_before_anything_runs() {
     let both = "\"acme:visits\" = { path = \"visits.wasm\" }";
     for (dependencies, expected) in [
         (
-            format!("{both}\n{shout}\n\"acme:vistis\" = {{ path = \"visits.wasm\" }}"),
-            "error: component `desk`: dependency `acme:vistis` answers none of its imports: those \
+            format!("{both}\n{shout}\n\"acme:visitors\" = {{ path = \"visits.wasm\" }}"),
+            "error: component `desk`: dependency `acme:visitors` answers none of its imports: those \
              that the host does not answer are `acme:visits/register@1.0.0`, \
              `acme:visits/greeting@1.0.0`, `shout`",
         ),

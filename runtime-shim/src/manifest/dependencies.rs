@@ -6,6 +6,7 @@ use std::borrow::Cow;
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::path::PathBuf;
+use std::sync::Arc;
 
 use semver::Version;
 use serde::{Deserialize, Deserializer, Serialize};
@@ -18,7 +19,10 @@ pub type Dependencies = BTreeMap<DependencyName, Dependency>;
 
 /// The imports that a dependency answers.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub enum DependencyName {
+pub struct DependencyName(Arc<Name>);
+
+#[derive(Debug, PartialEq, Eq, PartialOrd, Ord)]
+enum Name {
     /// `name`: the import of that name.
     Plain(String),
     /// `ns:pkg`, `ns:pkg@1.0.0`, `ns:pkg/interface` or `ns:pkg/interface@1.0.0`:
@@ -58,7 +62,7 @@ impl DependencyName {
         let grammar = || DependencyNameError::Grammar(text.to_owned());
         if !text.contains([':', '/']) {
             return if is_word(text) {
-                Ok(Self::Plain(text.to_owned()))
+                Ok(Self(Arc::new(Name::Plain(text.to_owned()))))
             } else {
                 Err(grammar())
             };
@@ -82,37 +86,28 @@ impl DependencyName {
         if !parts.all(is_word) {
             return Err(grammar());
         }
-        Ok(Self::Package {
+        Ok(Self(Arc::new(Name::Package {
             package: package.to_owned(),
             interface: interface.map(str::to_owned),
             version,
-        })
+        })))
     }
 
-    /// Whether it stands for the import `name`.
+    /// Whether it stands for the import `import`.
     pub fn matches(&self, import: &str) -> bool {
-        match (self, Self::parse(import)) {
-            (Self::Plain(name), _) => name == import,
-            (
-                Self::Package {
-                    package,
-                    interface,
-                    version,
-                },
-                Ok(Self::Package {
-                    package: other_package,
-                    interface: other_interface,
-                    version: other_version,
-                }),
-            ) => {
-                *package == other_package
-                    && (interface.is_none() || *interface == other_interface)
-                    && (version.is_none() || *version == other_version)
-            }
-            _ => false,
+        if let Name::Plain(name) = &*self.0 {
+            return name == import;
         }
+        Self::parse(import).is_ok_and(|import| self.0.covers(&import.0))
     }
 
+    /// Whether one import could be meant by both.
+    fn overlaps(&self, other: &Self) -> bool {
+        self.0.overlaps(&other.0)
+    }
+}
+
+impl Name {
     /// Whether it stands for all interfaces of a package.
     fn is_whole_package(&self) -> bool {
         matches!(
@@ -122,6 +117,28 @@ impl DependencyName {
                 ..
             }
         )
+    }
+
+    /// Whether every part that is there is the same in `other`.
+    fn covers(&self, other: &Self) -> bool {
+        let (
+            Self::Package {
+                package,
+                interface,
+                version,
+            },
+            Self::Package {
+                package: other_package,
+                interface: other_interface,
+                version: other_version,
+            },
+        ) = (self, other)
+        else {
+            return self == other;
+        };
+        package == other_package
+            && (interface.is_none() || interface == other_interface)
+            && (version.is_none() || version == other_version)
     }
 
     /// Whether one import could be meant by both.
@@ -173,9 +190,9 @@ fn is_word(text: &str) -> bool {
 
 impl fmt::Display for DependencyName {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Plain(name) => f.write_str(name),
-            Self::Package {
+        match &*self.0 {
+            Name::Plain(name) => f.write_str(name),
+            Name::Package {
                 package,
                 interface,
                 version,
@@ -451,7 +468,7 @@ pub(super) fn check(dependencies: &Dependencies) -> Result<(), DependenciesError
     }
     let vague = dependencies
         .iter()
-        .find(|(name, dependency)| name.is_whole_package() && dependency.export.is_some());
+        .find(|(name, dependency)| name.0.is_whole_package() && dependency.export.is_some());
     match vague {
         None => Ok(()),
         Some((name, _)) => Err(DependenciesError::ExportOfPackage { name: name.clone() }),

@@ -282,11 +282,14 @@ mod tests {
         ] {
             let mut text = "[component.a]\nsource = \"a.wasm\"\n".to_owned();
             if !component.is_empty() {
-                text += &format!("dependencies_inherit_configuration = {component}\n");
+                text += "dependencies_inherit_configuration = ";
+                text += component;
+                text += "\n";
             }
             text += "[component.a.dependencies]\n\"n:p\" = { path = \"d.wasm\"";
             if !dependency.is_empty() {
-                text += &format!(", inherit_configuration = {dependency}");
+                text += ", inherit_configuration = ";
+                text += dependency;
             }
             let manifest = parse(&format!("{text} }}\n")).unwrap_or_else(|e| panic!("{e}"));
             let found = manifest.components["a"].dependencies.values().next();
@@ -368,7 +371,7 @@ mod tests {
             (
                 "[[trigger.http]]\nroute = \"/\"\ncomponent = { source = \"x\" }\ncomponents = { r = \"ghost\" }"
                     .to_owned(),
-                "names component `ghost`",
+                "`components` holds \"ghost\", which is neither a component nor the id of one",
             ),
         ] {
             let error = parse(&tail).expect_err(expected);

@@ -3,9 +3,9 @@
 //! dependency imports. What a refusal is, `refusals` knows.
 
 use wasm_encoder::{
-    BlockType, CodeSection, ConstExpr, DataSection, ExportKind, ExportSection, Function,
-    FunctionSection, GlobalSection, GlobalType, MemArg, MemorySection, MemoryType, Module,
-    TypeSection, ValType,
+    BlockType, CodeSection, ConstExpr, DataSection, EntityType, ExportKind, ExportSection,
+    Function, FunctionSection, GlobalSection, GlobalType, ImportSection, MemArg, MemorySection,
+    MemoryType, Module, TypeSection, ValType,
 };
 use wit_component::{ComponentEncoder, DecodedWasm, StringEncoding, embed_component_metadata};
 use wit_parser::abi::{AbiVariant, WasmSignature, WasmType};
@@ -13,7 +13,8 @@ use wit_parser::{
     LiftLowerAbi, ManglingAndAbi, Resolve, WasmExport, WasmExportKind, WorldId, WorldItem,
 };
 
-use super::refusals::{Answer, Answers};
+use super::handles::{Drops, Given};
+use super::refusals::{Answer, Answers, Image};
 use crate::manifest::{CapabilitySet, Inherits};
 
 /// Why there are no refusals for a dependency.
@@ -115,11 +116,9 @@ pub(super) fn refusals(wasm: &[u8], inherits: &Inherits) -> Result<Option<Vec<u8
     if kept.is_empty() {
         return Ok(None);
     }
-    let exports: String = kept
-        .iter()
-        .map(|name| format!("export {name};\n"))
-        .collect();
-    let text = format!("package gristmill:denial;\nworld denial {{\n{exports}}}\n");
+    let exports: Vec<String> = kept.iter().map(|name| format!("export {name};")).collect();
+    let exports = exports.join("\n");
+    let text = format!("package gristmill:denial;\nworld denial {{\n{exports}\n}}\n");
     let package = resolve.push_source("denial.wit", &text).map_err(build)?;
     let world = resolve.select_world(&[package], None).map_err(build)?;
     let mut module = module(&resolve, world);
@@ -134,7 +133,8 @@ pub(super) fn refusals(wasm: &[u8], inherits: &Inherits) -> Result<Option<Vec<u8
 /// static memory with what they answer, and a heap behind it for parameters.
 fn module(resolve: &Resolve, world: WorldId) -> Vec<u8> {
     let mut answers = Answers::new(resolve);
-    let mut refused = Vec::new();
+    let mut drops = Drops::new(resolve, world);
+    let mut refusals = Vec::new();
     for (key, item) in &resolve.worlds[world].exports {
         let WorldItem::Interface { id, .. } = item else {
             continue;
@@ -147,17 +147,24 @@ fn module(resolve: &Resolve, world: WorldId) -> Vec<u8> {
                 kind: WasmExportKind::Normal,
             };
             let signature = resolve.wasm_signature(AbiVariant::GuestExport, func);
-            let answer = answers.add(&interface, func, &signature);
-            refused.push((resolve.wasm_export_name(ABI, export), signature, answer));
+            refusals.push(Refusal {
+                export: resolve.wasm_export_name(ABI, export),
+                answer: answers.add(&interface, func, &signature),
+                given: drops.given_to(func, &signature),
+                signature,
+            });
         }
     }
     let image = answers.into_image();
     let heap = image.end();
 
     let mut sections = Sections::default();
+    for (module, name) in drops.into_imports() {
+        sections.import(&module, &name);
+    }
     sections.realloc();
-    for (name, signature, answer) in &refused {
-        sections.refusal(name, signature, *answer, heap);
+    for refusal in &refusals {
+        sections.refusal(refusal, heap);
     }
     let mut memories = MemorySection::new();
     memories.memory(MemoryType {
@@ -176,12 +183,13 @@ fn module(resolve: &Resolve, world: WorldId) -> Vec<u8> {
     };
     globals.global(mutable, &ConstExpr::i32_const(heap.cast_signed()));
     let mut data = DataSection::new();
-    let start = ConstExpr::i32_const(image.start().cast_signed());
+    let start = ConstExpr::i32_const(Image::START.cast_signed());
     data.active(0, &start, image.bytes());
 
     let mut module = Module::new();
     module
         .section(&sections.types)
+        .section(&sections.imports)
         .section(&sections.functions)
         .section(&memories)
         .section(&globals)
@@ -195,30 +203,57 @@ const PAGE: u32 = 65536;
 /// The global that holds where the heap's free part begins.
 const HEAP: u32 = 0;
 
+/// One function of the module.
+struct Refusal {
+    export: String,
+    signature: WasmSignature,
+    given: Vec<Given>,
+    answer: Answer,
+}
+
 #[derive(Default)]
 struct Sections {
     types: TypeSection,
+    imports: ImportSection,
     functions: FunctionSection,
     exports: ExportSection,
     code: CodeSection,
 }
 
 impl Sections {
+    /// A function that drops a handle.
+    fn import(&mut self, module: &str, name: &str) {
+        let ty = EntityType::Function(self.types.len());
+        self.types.ty().function([ValType::I32], []);
+        self.imports.import(module, name, ty);
+    }
+
     fn add(&mut self, name: &str, params: Vec<ValType>, results: Vec<ValType>, body: &Function) {
-        let index = self.types.len();
+        let ty = self.types.len();
+        let index = self.imports.len() + self.functions.len();
         self.types.ty().function(params, results);
-        self.functions.function(index);
+        self.functions.function(ty);
         self.exports.export(name, ExportKind::Func, index);
         self.code.function(body);
     }
 
-    /// Answers, and frees what the parameters took: nobody looks at them again,
-    /// except at one that is sent back, before the heap is used anew.
-    fn refusal(&mut self, name: &str, signature: &WasmSignature, answer: Answer, heap: u32) {
+    /// Drops what it is given, answers, and frees what the parameters took: nobody
+    /// looks at them again, except at one that is sent back, before the heap is
+    /// used anew.
+    fn refusal(&mut self, refusal: &Refusal, heap: u32) {
         let mut body = Function::new([]);
         let mut code = body.instructions();
+        for given in &refusal.given {
+            if let Some(discriminant) = given.if_some {
+                code.local_get(discriminant).if_(BlockType::Empty);
+            }
+            code.local_get(given.param).call(given.drop);
+            if given.if_some.is_some() {
+                code.end();
+            }
+        }
         code.i32_const(heap.cast_signed()).global_set(HEAP);
-        match answer {
+        match refusal.answer {
             Answer::Trap => code.unreachable(),
             Answer::Flat(value) => code.i32_const(value),
             Answer::At(address) => code.i32_const(address.cast_signed()),
@@ -238,9 +273,21 @@ impl Sections {
             }
         };
         code.end();
-        let params = signature.params.iter().map(core_type).collect();
-        let results = signature.results.iter().map(core_type).collect();
-        self.add(name, params, results, &body);
+        let params = refusal
+            .signature
+            .params
+            .iter()
+            .copied()
+            .map(core_type)
+            .collect();
+        let results = refusal
+            .signature
+            .results
+            .iter()
+            .copied()
+            .map(core_type)
+            .collect();
+        self.add(&refusal.export, params, results, &body);
     }
 
     /// `cabi_realloc`: takes the next bytes of the heap, and copies.
@@ -321,7 +368,7 @@ impl Sections {
     }
 }
 
-fn core_type(ty: &WasmType) -> ValType {
+fn core_type(ty: WasmType) -> ValType {
     match ty {
         WasmType::I32 | WasmType::Pointer | WasmType::Length => ValType::I32,
         WasmType::I64 | WasmType::PointerOrI64 => ValType::I64,

@@ -4,6 +4,7 @@
 
 mod compose;
 mod denial;
+mod handles;
 mod refusals;
 
 use std::borrow::Cow;
@@ -42,7 +43,7 @@ pub enum WasmError {
     },
     /// Component and dependencies do not fit together.
     #[error(transparent)]
-    Compose(#[from] ComposeError),
+    Compose(#[from] Box<ComposeError>),
 }
 
 /// The wasm of `component`, ready to be compiled.
@@ -59,7 +60,8 @@ pub fn assemble(component: &Component) -> Result<Cow<'_, [u8]>, WasmError> {
         })?;
         parts.push((dependency, wasm));
     }
-    Ok(Cow::Owned(compose::compose(&bytes, &parts)?))
+    let whole = compose::compose(&bytes, &parts).map_err(Box::new)?;
+    Ok(Cow::Owned(whole))
 }
 
 /// The component in `wasm`.

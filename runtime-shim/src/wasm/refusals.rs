@@ -39,9 +39,6 @@ const DENIALS: [&str; 9] = [
 /// The denial that names what was asked for.
 const ECHO: &str = "undefined";
 
-/// Not 0, which would look like no address.
-const START: u32 = 16;
-
 /// Collects the answers of all functions.
 pub(super) struct Answers<'a> {
     resolve: &'a Resolve,
@@ -53,15 +50,13 @@ pub(super) struct Answers<'a> {
 pub(super) struct Image(Vec<u8>);
 
 impl Image {
-    /// Its first address.
-    pub(super) fn start(&self) -> u32 {
-        START
-    }
+    /// Its first address: not 0, which would look like none.
+    pub(super) const START: u32 = 16;
 
     /// The first address behind it.
     pub(super) fn end(&self) -> u32 {
         // Answers are a few bytes each, functions a few dozen.
-        START + u32::try_from(self.0.len()).unwrap_or(u32::MAX / 2)
+        Self::START + u32::try_from(self.0.len()).unwrap_or(u32::MAX / 2)
     }
 
     /// What it holds.
@@ -235,5 +230,5 @@ fn takes_text_first(func: &Function, signature: &WasmSignature) -> bool {
 }
 
 fn address(at: usize) -> u32 {
-    START + u32::try_from(at).unwrap_or_default()
+    Image::START + u32::try_from(at).unwrap_or_default()
 }
