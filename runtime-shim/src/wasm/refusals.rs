@@ -106,13 +106,12 @@ impl<'a> Answers<'a> {
         let at = self.reserve(size, self.sizes.align(&result).align_wasm32());
         match self.refuse(&result, at, &said) {
             None => Answer::Trap,
-            Some(None) => Answer::At(address(at)),
             Some(Some(text)) if takes_text_first(func, signature) => Answer::Echo {
                 address: address(at),
                 text: address(text),
             },
-            // Then the text stays empty.
-            Some(Some(_)) => Answer::At(address(at)),
+            // Nothing to send back, or a text that cannot be reached: it stays empty.
+            Some(_) => Answer::At(address(at)),
         }
     }
 
