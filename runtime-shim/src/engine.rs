@@ -29,11 +29,14 @@ pub const CHAIN_SANDBOXES: u32 = 200;
 /// Bytes of linear memory for one sandbox, unless configured.
 pub const DEFAULT_MEMORY: usize = 128 * 1024 * 1024;
 
-/// Core modules, memories and tables of one component: a component compiled
-/// from one language has about three, one memory and two; a composed one more.
-const CORE_INSTANCES_EACH: u32 = 24;
-const MEMORIES_EACH: u32 = 4;
-const TABLES_EACH: u32 = 12;
+/// Core modules, memories and tables of one component. One in Rust has three, one
+/// and two, one in Python about twenty modules; each dependency adds its own, and
+/// its refusals one module and one memory. Only addresses are reserved for them:
+/// twelve memories for each sandbox are 48 of 128 TiB.
+const CORE_INSTANCES_EACH: u32 = 96;
+const MEMORIES_EACH: u32 = 12;
+const TABLES_EACH: u32 = 48;
+const WASM_PAGE: u64 = 65536;
 
 /// Why the engine or a component cannot be used.
 #[derive(Debug, thiserror::Error)]
@@ -47,6 +50,36 @@ pub enum EngineError {
     /// Not WebAssembly, or not valid.
     #[error("not a valid WebAssembly component: {0:#}")]
     Invalid(wasmtime::Error),
+    /// A memory that no sandbox has room for.
+    #[error(
+        "too large for a sandbox: a memory of it begins with {least} bytes, and a sandbox has \
+         {max}: give it more with `--max-instance-memory {least}`"
+    )]
+    Memory {
+        /// The bytes that it begins with.
+        least: u64,
+        /// The bytes that there are.
+        max: usize,
+    },
+    /// More parts than a sandbox has room for.
+    #[error(
+        "too large for a sandbox: with its dependencies it has {count} {what}, and a sandbox has \
+         {max}: join fewer"
+    )]
+    Parts {
+        /// What there are too many of.
+        what: &'static str,
+        /// How many it has.
+        count: u32,
+        /// How many there may be.
+        max: u32,
+    },
+    /// Another limit of sandboxes.
+    #[error(
+        "too large for a sandbox, with its dependencies: {0:#}; a sandbox has \
+         {CORE_INSTANCES_EACH} core modules"
+    )]
+    TooLarge(wasmtime::Error),
 }
 
 /// The engine with its clock.
@@ -55,18 +88,22 @@ pub struct Engine {
     wasm: wasmtime::Engine,
     clock: Arc<Clock>,
     cache_dir: Option<PathBuf>,
+    max_memory: usize,
 }
 
 impl Engine {
     /// Starts an engine whose sandboxes have at most `max_memory` bytes of
     /// linear memory each. Machine code is kept in `cache_dir`.
     pub fn new(max_memory: usize, cache_dir: Option<PathBuf>) -> Result<Self, EngineError> {
-        let wasm = wasmtime::Engine::new(&config(max_memory)).map_err(EngineError::Start)?;
+        let mut config = config();
+        config.allocation_strategy(pool(max_memory));
+        let wasm = wasmtime::Engine::new(&config).map_err(EngineError::Start)?;
         let clock = Clock::start(wasm.clone()).map_err(EngineError::Clock)?;
         Ok(Self {
             wasm,
             clock,
             cache_dir,
+            max_memory,
         })
     }
 
@@ -89,13 +126,40 @@ impl Engine {
         if let Some(component) = cached.as_deref().and_then(|file| self.read_cached(file)) {
             return Ok(component);
         }
-        let component = Component::from_binary(&self.wasm, wasm).map_err(EngineError::Invalid)?;
+        let component = Component::from_binary(&self.wasm, wasm)
+            .map_err(|error| self.explain_refusal(wasm, error))?;
         if let Some(file) = cached
             && let Err(error) = write_cached(&file, &component)
         {
             tracing::warn!(file = %file.display(), "cannot keep compiled component: {error:#}");
         }
         Ok(component)
+    }
+
+    /// Whether `wasm` is no component, or one that sandboxes have no room for:
+    /// an engine without sandboxes takes it then, and tells what it needs.
+    fn explain_refusal(&self, wasm: &[u8], error: wasmtime::Error) -> EngineError {
+        let boundless = wasmtime::Engine::new(&config());
+        let component = boundless.and_then(|engine| Component::from_binary(&engine, wasm));
+        let Ok(component) = component else {
+            return EngineError::Invalid(error);
+        };
+        let Some(needs) = component.resources_required() else {
+            return EngineError::TooLarge(error);
+        };
+        let least = needs.max_initial_memory_size.unwrap_or(0) * WASM_PAGE;
+        if least > self.max_memory as u64 {
+            let max = self.max_memory;
+            return EngineError::Memory { least, max };
+        }
+        let parts = [
+            ("memories", needs.num_memories, MEMORIES_EACH),
+            ("tables", needs.num_tables, TABLES_EACH),
+        ];
+        match parts.into_iter().find(|(_, count, max)| count > max) {
+            Some((what, count, max)) => EngineError::Parts { what, count, max },
+            None => EngineError::TooLarge(error),
+        }
     }
 
     fn read_cached(&self, file: &Path) -> Option<Component> {
@@ -149,7 +213,8 @@ fn hex(bytes: &[u8]) -> String {
     })
 }
 
-fn config(max_memory: usize) -> Config {
+/// Room for all sandboxes, reserved at once.
+fn pool(max_memory: usize) -> InstanceAllocationStrategy {
     let keep_resident = if PoolingAllocationConfig::is_pagemap_scan_available() {
         512 * 1024
     } else {
@@ -175,9 +240,13 @@ fn config(max_memory: usize) -> Config {
         .table_keep_resident(16 * 1024)
         .async_stack_keep_resident(16 * 1024)
         .max_unused_warm_slots(128);
+    InstanceAllocationStrategy::Pooling(pool)
+}
+
+/// What holds for all code, wherever it runs.
+fn config() -> Config {
     let mut config = Config::new();
     config
-        .allocation_strategy(InstanceAllocationStrategy::Pooling(pool))
         // The guard behind each memory lets bounds checks vanish; reserving no
         // more than that keeps a thousand slots within the address space.
         .memory_reservation(4 << 30)
@@ -237,5 +306,71 @@ impl Ticking {
 impl Drop for Ticking {
     fn drop(&mut self) {
         self.0.running.fetch_sub(1, Ordering::SeqCst);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use wasm_encoder::{
+        Component, InstanceSection, MemorySection, MemoryType, Module, ModuleArg, ModuleSection,
+    };
+
+    use super::*;
+
+    /// A component with a module of `pages` pages, instantiated so many times.
+    fn component(pages: Option<u64>, times: u32) -> Vec<u8> {
+        let mut module = Module::new();
+        if let Some(minimum) = pages {
+            let mut memories = MemorySection::new();
+            memories.memory(MemoryType {
+                minimum,
+                maximum: None,
+                memory64: false,
+                shared: false,
+                page_size_log2: None,
+            });
+            module.section(&memories);
+        }
+        let mut instances = InstanceSection::new();
+        for _ in 0..times {
+            instances.instantiate(0, std::iter::empty::<(&str, ModuleArg)>());
+        }
+        let mut component = Component::new();
+        component
+            .section(&ModuleSection(&module))
+            .section(&instances);
+        component.finish()
+    }
+
+    #[test]
+    fn what_no_sandbox_has_room_for_is_told_apart() {
+        let engine = Engine::new(1 << 20, None).expect("an engine");
+        let error = |wasm: &[u8]| match engine.compile(wasm) {
+            Ok(_) => "none".to_owned(),
+            Err(error) => error.to_string(),
+        };
+        for (wasm, expected) in [
+            (component(Some(16), MEMORIES_EACH), "none"),
+            (component(None, CORE_INSTANCES_EACH), "none"),
+            (
+                component(Some(17), 1),
+                "too large for a sandbox: a memory of it begins with 1114112 bytes, and a sandbox \
+                 has 1048576: give it more with `--max-instance-memory 1114112`",
+            ),
+            (
+                component(Some(1), MEMORIES_EACH + 1),
+                "too large for a sandbox: with its dependencies it has 13 memories, and a sandbox \
+                 has 12: join fewer",
+            ),
+            (
+                component(None, CORE_INSTANCES_EACH + 1),
+                "too large for a sandbox, with its dependencies: The component transitively \
+                 contains 97 core module instances",
+            ),
+            (b"\0asm".to_vec(), "not a valid WebAssembly component: "),
+        ] {
+            let error = error(&wasm);
+            assert!(error.starts_with(expected), "`{expected}` not in `{error}`");
+        }
     }
 }

@@ -3,7 +3,7 @@
 //! Becomes a [`Manifest`]; from there on everything is as with a manifest.
 //! Resolves nothing.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 
 use base64::Engine as _;
@@ -13,7 +13,10 @@ use serde_json::Value;
 use url::Url;
 
 use crate::app::TriggerKind;
-use crate::manifest::{Component, FileContent, FileMount, Manifest, Source, Variable};
+use crate::manifest::{
+    CapabilitySet, Component, Dependency, DependencyName, DependencySource, FileContent, FileMount,
+    Inherits, Manifest, Source, Variable,
+};
 use crate::names::{ComponentId, DatabaseLabel, StoreLabel, VariableName};
 
 /// The versions of the format. 1 says that some fields must be understood.
@@ -144,7 +147,7 @@ struct LockedComponent {
     #[serde(default)]
     config: BTreeMap<VariableName, String>,
     #[serde(default)]
-    dependencies: BTreeMap<String, Value>,
+    dependencies: BTreeMap<DependencyName, LockedDependency>,
     #[serde(default)]
     host_requirements: BTreeMap<String, Value>,
 }
@@ -159,6 +162,27 @@ struct ComponentMetadata {
     databases: Vec<DatabaseLabel>,
     #[serde(default)]
     ai_models: Vec<String>,
+}
+
+/// Spin has resolved which component it is, and what it inherits.
+#[derive(Deserialize)]
+struct LockedDependency {
+    source: ContentRef,
+    export: Option<String>,
+    #[serde(default)]
+    inherit: LockedInherits,
+}
+
+#[derive(Deserialize)]
+enum LockedInherits {
+    All,
+    Some(BTreeSet<CapabilitySet>),
+}
+
+impl Default for LockedInherits {
+    fn default() -> Self {
+        Self::Some(BTreeSet::new())
+    }
 }
 
 /// Where content is: at least one of the three.
@@ -309,8 +333,14 @@ impl LockedComponent {
             component.files.push(FileMount::Given { content, path });
         }
         for (name, dependency) in self.dependencies {
-            let dependency = table(dependency, || place("dependencies"))?;
-            let dependency = toml::Value::Table(dependency);
+            let dependency = Dependency {
+                source: DependencySource::Wasm(source(&self.id, dependency.source, whose)?),
+                export: dependency.export,
+                inherits: Some(match dependency.inherit {
+                    LockedInherits::All => Inherits::All,
+                    LockedInherits::Some(sets) => Inherits::Some(sets),
+                }),
+            };
             component.dependencies.insert(name, dependency);
         }
         Ok((self.id, component))
@@ -557,6 +587,34 @@ mod tests {
         assert_eq!(&wasm[..], b"\0asm");
     }
 
+    #[test]
+    fn dependencies_are_files_with_what_they_inherit() {
+        let mut app = golden();
+        let worker = position(&app, "worker");
+        let source = json!({"content_type": "application/wasm", "source": "file:///d.wasm"});
+        app["components"][worker]["dependencies"] = json!({
+            "a:b/c@1.0.0": {"source": source, "export": null, "inherit": "All"},
+            "plain": {"source": source, "export": "x:y/z", "inherit": {"Some": ["variables"]}},
+            "x:y": {"source": source, "export": null},
+        });
+        let app = resolved(&app, TriggerKind::Sqs).unwrap_or_else(|e| panic!("{e}"));
+        let found = app.components["worker"].dependencies.iter();
+        let found: Vec<_> = found
+            .map(|one| (one.name.to_string(), one.export.as_deref(), &one.inherits))
+            .collect();
+        let variables = Inherits::Some([CapabilitySet::Variables].into());
+        assert_eq!(
+            found,
+            [
+                ("plain".to_owned(), Some("x:y/z"), &variables),
+                ("a:b/c@1.0.0".to_owned(), None, &Inherits::All),
+                ("x:y".to_owned(), None, &Inherits::NOTHING),
+            ]
+        );
+        let file = Wasm::File("/d.wasm".into());
+        assert_eq!(app.components["worker"].dependencies[0].source, file);
+    }
+
     fn position(app: &Value, id: &str) -> usize {
         let components = app["components"].as_array().expect("components");
         let found = components
@@ -568,7 +626,7 @@ mod tests {
     #[test]
     fn refuses_with_place_and_value() {
         let worker = position(&golden(), "worker");
-        let cases: [(&str, Value, &str); 13] = [
+        let cases: [(&str, Value, &str); 14] = [
             ("/spin_lock_version", json!(2), "version 2 of the format"),
             (
                 "/must_understand",
@@ -618,8 +676,13 @@ mod tests {
             ),
             (
                 "/components/W/dependencies",
-                json!({"a:b/c": {"source": {"source": "file:///d.wasm"}, "export": null, "inherit": "All"}}),
-                "component `worker`: `dependencies` is not supported",
+                json!({"a:b/c": {"source": {"digest": "sha256:00"}, "export": null}}),
+                "component `worker`: dependency `a:b/c` is known by its digest `sha256:00` alone",
+            ),
+            (
+                "/components/W/dependencies",
+                json!({"a:b/c": {"source": {"source": "file:///d"}, "inherit": {"Some": ["x"]}}}),
+                "unknown variant `x`, expected one of `ai_models`",
             ),
             (
                 "/metadata/triggers/sqs",

@@ -2,6 +2,9 @@
 //! and what this version of the host supports; it resolves nothing. `locked`
 //! fills the same types from what Spin made of a manifest.
 
+mod dependencies;
+mod normalize;
+
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -9,6 +12,11 @@ use std::sync::Arc;
 use serde::Deserialize;
 
 use crate::names::{ComponentId, DatabaseLabel, StoreLabel, VariableName};
+
+pub use dependencies::{
+    CapabilitySet, Dependencies, DependenciesError, Dependency, DependencyName,
+    DependencyNameError, DependencySource, Inherits,
+};
 
 /// A parsed manifest.
 #[derive(Debug, Default, Deserialize)]
@@ -154,11 +162,12 @@ pub struct Component {
     /// What is said about it to tools; Spin ignores it.
     #[serde(default)]
     pub tool: ComponentTools,
-    #[serde(default, rename = "dependencies_inherit_configuration")]
-    _dependencies_inherit_configuration: Option<bool>,
-    /// Components that answer its imports. Not supported.
+    /// Whether all dependencies inherit everything: normalized into them.
     #[serde(default)]
-    pub dependencies: BTreeMap<String, toml::Value>,
+    dependencies_inherit_configuration: Option<bool>,
+    /// Components that answer its imports.
+    #[serde(default)]
+    pub dependencies: Dependencies,
     #[serde(default, rename = "profile")]
     _profile: BTreeMap<String, toml::Table>,
 }
@@ -197,7 +206,7 @@ impl Commands {
 }
 
 /// `source = …`.
-#[derive(Debug, Deserialize)]
+#[derive(Clone, Debug, Deserialize)]
 #[serde(untagged)]
 pub enum Source {
     /// A file, relative to the manifest.
@@ -449,6 +458,27 @@ pub enum ManifestError {
         /// What it is.
         what: String,
     },
+    /// The dependencies of a component.
+    #[error("component `{component}`, dependencies: {source}")]
+    Dependencies {
+        /// The component.
+        component: ComponentId,
+        /// What is wrong.
+        source: DependenciesError,
+    },
+    /// A dependency that would have to be fetched.
+    #[error(
+        "component `{component}`: dependency `{dependency}` is {place}, and this version of \
+         gristmill reads dependencies from files only: fetch it and write `{{ path = \"…\" }}`"
+    )]
+    RemoteDependency {
+        /// The component.
+        component: ComponentId,
+        /// The dependency.
+        dependency: DependencyName,
+        /// Where it is.
+        place: String,
+    },
     /// A variable with both or neither of `required` and `default`.
     #[error("variable `{name}` needs either `default = \"…\"` or `required = true`")]
     VariableKind {
@@ -469,10 +499,11 @@ impl Manifest {
 
     /// Parses `text`; `path` is for messages.
     pub fn parse(text: &str, path: &Path) -> Result<Self, ManifestError> {
-        let manifest: Self = toml::from_str(text).map_err(|error| ManifestError::Parse {
+        let mut manifest: Self = toml::from_str(text).map_err(|error| ManifestError::Parse {
             path: path.to_owned(),
             message: error.to_string().trim_end().to_owned(),
         })?;
+        normalize::normalize(&mut manifest)?;
         for (name, variable) in &manifest.variables {
             if variable.required == variable.default.is_some() {
                 return Err(ManifestError::VariableKind { name: name.clone() });
@@ -570,15 +601,26 @@ impl Manifest {
             Source::Url(_) | Source::Remote(_) => Some("a `source` that is not a file"),
         };
         let unsupported = [
-            (!component.dependencies.is_empty()).then_some("`dependencies`"),
             (!component.ai_models.is_empty()).then_some("`ai_models`"),
             elsewhere,
         ];
-        match unsupported.into_iter().flatten().next() {
-            None => Ok(()),
-            Some(what) => Err(ManifestError::Unsupported {
+        if let Some(what) = unsupported.into_iter().flatten().next() {
+            return Err(ManifestError::Unsupported {
                 place: format!("component `{id}`"),
                 what: what.to_owned(),
+            });
+        }
+        let dependencies = component.dependencies.iter();
+        let remote = dependencies.filter_map(|(name, dependency)| match &dependency.source {
+            DependencySource::Wasm(Source::Remote(table)) => Some((name, table)),
+            _ => None,
+        });
+        match remote.into_iter().next() {
+            None => Ok(()),
+            Some((name, table)) => Err(ManifestError::RemoteDependency {
+                component: id.clone(),
+                dependency: name.clone(),
+                place: place_of(table),
             }),
         }
     }
@@ -592,6 +634,12 @@ impl Manifest {
             .iter()
             .enumerate()
             .map(|(index, table)| {
+                if table.contains_key("dependencies") {
+                    return Err(ManifestError::Unsupported {
+                        place: format!("`[[trigger.{kind}]]` number {}", index + 1),
+                        what: "`dependencies` of a trigger (middleware)".to_owned(),
+                    });
+                }
                 table
                     .clone()
                     .try_into()
@@ -613,6 +661,17 @@ impl Manifest {
                 component: id.clone(),
             })
         }
+    }
+}
+
+/// A sentence's part about where `source` would have to be fetched.
+fn place_of(source: &toml::Table) -> String {
+    let text = |key: &str| source.get(key).and_then(toml::Value::as_str);
+    match (text("url"), text("version"), text("digest")) {
+        (Some(url), ..) => format!("at `{url}`"),
+        (None, Some(version), _) => format!("version `{version}` of a package in a registry"),
+        (None, None, Some(digest)) => format!("known by its digest `{digest}` alone"),
+        (None, None, None) => "nowhere".to_owned(),
     }
 }
 
@@ -673,6 +732,18 @@ mod tests {
             (
                 "[component.a]\nsource = \"a.wasm\"\nfiles = [{ source = \"x\" }]\n",
                 "an entry of `files` is a pattern, or `{ source",
+            ),
+            (
+                "[component.a]\nsource = \"a.wasm\"\n[component.a.dependencies]\n\"n:p\" = \">= 1\"\n",
+                "component `a`: dependency `n:p` is version `>= 1` of a package in a registry",
+            ),
+            (
+                "[component.a]\nsource = \"a.wasm\"\n[component.a.dependencies]\n\"n:p/i\" = { url = \"u\", digest = \"d\" }\n",
+                "component `a`: dependency `n:p/i` is at `u`",
+            ),
+            (
+                "[component.a]\nsource = \"a.wasm\"\n[[trigger.http]]\nroute = \"/\"\ncomponent = \"a\"\ndependencies = { middleware = [] }\n",
+                "`[[trigger.http]]` number 1: `dependencies` of a trigger (middleware) is not supported",
             ),
         ] {
             let error = error_of(tail);

@@ -195,7 +195,7 @@ fn is_label(s: &str) -> bool {
 }
 
 /// Spin's grammar for ids: non-empty words, each beginning with a letter.
-fn words(s: &str, separator: char, allowed: impl Fn(char) -> bool) -> bool {
+pub(crate) fn words(s: &str, separator: char, allowed: impl Fn(char) -> bool) -> bool {
     s.split(separator).all(|word| {
         word.starts_with(|c: char| c.is_ascii_alphabetic()) && word.chars().all(&allowed)
     })

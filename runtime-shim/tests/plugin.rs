@@ -662,6 +662,27 @@ fn a_locked_components_environment_is_its_own() {
 }
 
 #[test]
+fn dependencies_are_joined_with_what_they_belong_to() {
+    let http = http_beside(&manifest());
+    let mut app = lock(&manifest(), http.dir());
+    let content = |name: &str| {
+        let file = support::wasm_file(name);
+        json!({"content_type": "application/wasm", "source": format!("file://{}", file.display())})
+    };
+    let components = app["components"].as_array_mut().unwrap();
+    let worker = components.iter_mut().find(|c| c["id"] == "worker").unwrap();
+    worker["source"] = content("guest_desk");
+    worker["dependencies"] = json!({
+        "acme:visits": {"source": content("guest_visits"), "export": null, "inherit": "All"},
+        "shout": {"source": content("guest_visits"), "export": null},
+    });
+    let spin = Spin::new(http.dir(), &app);
+    let sqs = spin.start("sqs", &[]);
+    sqs.send("Ada");
+    assert_eq!(stored(&http, "Ada"), "|");
+}
+
+#[test]
 fn refuses_at_start_what_it_cannot_do() {
     let dir = tempfile::tempdir().unwrap();
     let change = |edit: &dyn Fn(&mut Value)| {
@@ -702,7 +723,7 @@ fn refuses_at_start_what_it_cannot_do() {
         of_worker(app, "dependencies", dependency);
     });
     assert!(
-        error.contains("component `worker`: `dependencies` is not supported"),
+        error.contains("component `worker`: dependency `a:b/c`: cannot read `/d`"),
         "{error}"
     );
     let error = change(&|app| of_worker(app, "source", json!({"digest": "sha256:00"})));

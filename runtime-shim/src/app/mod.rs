@@ -15,7 +15,10 @@ use crate::embedded_origin;
 use crate::engine::QUEUE_SANDBOXES;
 use crate::files::{FileGrantError, FileGrants};
 use crate::http::router::{RouteError, Router};
-use crate::manifest::{self, HttpTriggerDefaults, Manifest, ManifestError, Source};
+use crate::manifest::{
+    self, DependencyName, DependencySource, HttpTriggerDefaults, Inherits, Manifest, ManifestError,
+    Source,
+};
 use crate::names::{ComponentId, DatabaseLabel, StoreLabel, VariableName};
 use crate::redis_server::RedisAddressError;
 use crate::variables::{VariableError, Variables};
@@ -111,6 +114,8 @@ pub struct Component {
     pub id: ComponentId,
     /// Its wasm.
     pub source: Wasm,
+    /// The components that answer some of its imports.
+    pub dependencies: Vec<Dependency>,
     /// Its variables, rendered.
     pub variables: BTreeMap<VariableName, String>,
     /// Its environment.
@@ -125,6 +130,18 @@ pub struct Component {
     pub databases: BTreeSet<DatabaseLabel>,
     /// The files it sees.
     pub files: FileGrants,
+}
+
+/// A component that answers imports of another one, and becomes a part of it.
+pub struct Dependency {
+    /// Which imports.
+    pub name: DependencyName,
+    /// Its wasm.
+    pub source: Wasm,
+    /// The export that answers, where it is not named as the import.
+    pub export: Option<String>,
+    /// Which of the other's grants it shares.
+    pub inherits: Inherits,
 }
 
 /// Where the wasm of a component is.
@@ -581,20 +598,26 @@ fn resolve_component(
             label: label.clone(),
         });
     }
-    let source = match &component.source {
-        Source::File(path) => Wasm::File(base_dir.join(path)),
-        Source::Inline(wasm) => Wasm::Inline(Arc::clone(wasm)),
-        // `require_supported` was asked before, or the source is not looked at.
-        Source::Url(_) | Source::Remote(_) => Wasm::File(PathBuf::new()),
-    };
     let files = FileGrants::resolve(&component.files, &component.exclude_files, base_dir);
     let files = files.map_err(|source| AppError::Files {
         component: id.clone(),
         source,
     })?;
+    let dependencies = component.dependencies.iter();
+    let dependencies = dependencies.filter_map(|(name, dependency)| match &dependency.source {
+        DependencySource::Wasm(source) => Some(Dependency {
+            name: name.clone(),
+            source: resolve_source(source, base_dir),
+            export: dependency.export.clone(),
+            inherits: dependency.inherits.clone().unwrap_or(Inherits::NOTHING),
+        }),
+        // A normalized manifest has none.
+        DependencySource::Component(_) => None,
+    });
     Ok(Component {
         id: id.clone(),
-        source,
+        source: resolve_source(&component.source, base_dir),
+        dependencies: dependencies.collect(),
         variables: own,
         environment: component.environment.clone(),
         allowed_hosts,
@@ -603,6 +626,15 @@ fn resolve_component(
         databases: component.sqlite_databases.iter().cloned().collect(),
         files,
     })
+}
+
+fn resolve_source(source: &Source, base_dir: &Path) -> Wasm {
+    match source {
+        Source::File(path) => Wasm::File(base_dir.join(path)),
+        Source::Inline(wasm) => Wasm::Inline(Arc::clone(wasm)),
+        // `require_supported` was asked before, or the source is not looked at.
+        Source::Url(_) | Source::Remote(_) => Wasm::File(PathBuf::new()),
+    }
 }
 
 #[cfg(test)]

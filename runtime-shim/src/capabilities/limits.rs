@@ -64,12 +64,35 @@ fn total_of_meminfo(text: &str) -> Option<usize> {
     kib.checked_mul(1024)
 }
 
+/// What a sandbox asked for and did not get.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum Refused {
+    /// More than its own limit.
+    #[error(
+        "its memories need {needed} bytes, and a sandbox has {max}: give it more with \
+         `--max-instance-memory`"
+    )]
+    Memory {
+        /// Bytes that it would have had.
+        needed: usize,
+        /// Bytes that it may have.
+        max: usize,
+    },
+    /// More than is left for all.
+    #[error("the memory of all sandboxes is used up")]
+    Budget,
+    /// Too many functions.
+    #[error("its tables need {0} elements, and a sandbox has {MAX_TABLE_ELEMENTS}")]
+    Table(usize),
+}
+
 /// What one sandbox has taken: the sum over all its memories and tables.
 pub(super) struct Limits {
     max_memory: usize,
     budget: Arc<MemoryBudget>,
     memory: usize,
     table_elements: usize,
+    refused: Option<Refused>,
 }
 
 impl Limits {
@@ -79,7 +102,13 @@ impl Limits {
             budget,
             memory: 0,
             table_elements: 0,
+            refused: None,
         }
+    }
+
+    /// What was refused last.
+    pub(super) fn refused(&self) -> Option<Refused> {
+        self.refused
     }
 }
 
@@ -91,11 +120,18 @@ impl ResourceLimiter for Limits {
         _maximum: Option<usize>,
     ) -> wasmtime::Result<bool> {
         let more = desired.saturating_sub(current);
-        let fits = self.memory.saturating_add(more) <= self.max_memory && self.budget.take(more);
-        if fits {
-            self.memory += more;
+        let needed = self.memory.saturating_add(more);
+        if needed > self.max_memory {
+            let max = self.max_memory;
+            self.refused = Some(Refused::Memory { needed, max });
+            return Ok(false);
         }
-        Ok(fits)
+        if !self.budget.take(more) {
+            self.refused = Some(Refused::Budget);
+            return Ok(false);
+        }
+        self.memory = needed;
+        Ok(true)
     }
 
     fn table_growing(
@@ -109,6 +145,8 @@ impl ResourceLimiter for Limits {
             .saturating_add(desired.saturating_sub(current));
         if sum <= MAX_TABLE_ELEMENTS {
             self.table_elements = sum;
+        } else {
+            self.refused = Some(Refused::Table(sum));
         }
         Ok(sum <= MAX_TABLE_ELEMENTS)
     }
@@ -135,6 +173,8 @@ mod tests {
         let mut one = Limits::new(100, Arc::clone(&budget));
         assert!(grow(&mut one, 0, 60));
         assert!(!grow(&mut one, 0, 41), "a second memory counts too");
+        let (needed, max) = (101, 100);
+        assert_eq!(one.refused(), Some(Refused::Memory { needed, max }));
         assert!(grow(&mut one, 60, 100));
         let mut two = Limits::new(100, Arc::clone(&budget));
         assert!(grow(&mut two, 0, 100));

@@ -44,7 +44,7 @@ pub use files::{FolderError, Preopens};
 use guest_log::GuestLog;
 use key_value::KeyValueView;
 use limits::Limits;
-pub use limits::MemoryBudget;
+pub use limits::{MemoryBudget, Refused};
 use outbound_http::Outbound;
 use outbound_mqtt::MqttView;
 use outbound_redis::RedisView;
@@ -183,6 +183,11 @@ impl Sandbox {
             outbound: Outbound::new(Arc::clone(&grants), invoker, own),
             grants,
         }
+    }
+
+    /// What the sandbox asked for and did not get.
+    pub fn refused(&self) -> Option<Refused> {
+        self.limits.refused()
     }
 
     /// The limits that wasmtime enforces while memory and tables grow.

@@ -38,6 +38,7 @@ pub async fn run(args: CheckArgs, environment: &Environment) -> anyhow::Result<(
         files: MountedFiles::default(),
     };
     let invoker = Arc::new(Invoker::load(app, &stores, options, &Metrics::new())?);
+    invoker.try_out().await?;
     let (components, warnings) = report::components(invoker.interfaces());
     report.components = components;
     project.backends.probe().await;

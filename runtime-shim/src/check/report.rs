@@ -8,6 +8,7 @@ use serde::Serialize;
 use super::capability::{Capability, trigger_of};
 use crate::app::Component;
 use crate::invoker::Interfaces;
+use crate::manifest::CapabilitySet;
 
 /// All of it.
 #[derive(Debug, Default, Serialize)]
@@ -28,8 +29,18 @@ pub(super) struct Report {
 pub(super) struct ComponentReport {
     pub(super) id: String,
     pub(super) wasm: String,
+    pub(super) dependencies: Vec<DependencyReport>,
     pub(super) exports: Vec<ExportReport>,
     pub(super) capabilities: Vec<CapabilityReport>,
+}
+
+#[derive(Debug, Serialize)]
+pub(super) struct DependencyReport {
+    pub(super) name: String,
+    pub(super) wasm: String,
+    pub(super) export: Option<String>,
+    /// The keys of the manifest whose grants it shares.
+    pub(super) inherits: Vec<CapabilitySet>,
 }
 
 #[derive(Debug, PartialEq, Eq, Serialize)]
@@ -117,6 +128,7 @@ pub(super) fn components<'a>(
         reports.push(ComponentReport {
             id: each.component.id.to_string(),
             wasm: each.component.source.to_string(),
+            dependencies: dependencies(each.component),
             exports: each
                 .exports
                 .iter()
@@ -129,6 +141,21 @@ pub(super) fn components<'a>(
         });
     }
     (reports, warnings)
+}
+
+fn dependencies(component: &Component) -> Vec<DependencyReport> {
+    let all = component.dependencies.iter();
+    all.map(|dependency| {
+        let mut inherits = CapabilitySet::ALL.to_vec();
+        inherits.retain(|set| dependency.inherits.has(*set));
+        DependencyReport {
+            name: dependency.name.to_string(),
+            wasm: dependency.source.to_string(),
+            export: dependency.export.clone(),
+            inherits,
+        }
+    })
+    .collect()
 }
 
 /// What `component` imports, and what it is granted, side by side. `twins` are
@@ -226,6 +253,7 @@ mod tests {
         Component {
             id: ComponentId::new(id).expect("id"),
             source: Wasm::File("one.wasm".into()),
+            dependencies: Vec::new(),
             variables: BTreeMap::new(),
             environment: BTreeMap::new(),
             allowed_hosts,

@@ -4,7 +4,8 @@
 use std::fmt::Write;
 
 use super::capability::Capability;
-use super::report::{CapabilityReport, ComponentReport, Report, Status};
+use super::report::{CapabilityReport, ComponentReport, DependencyReport, Report, Status};
+use crate::manifest::CapabilitySet;
 
 /// The whole report.
 pub(super) fn lines(report: &Report) -> Vec<String> {
@@ -12,6 +13,7 @@ pub(super) fn lines(report: &Report) -> Vec<String> {
     for component in &report.components {
         lines.push(format!("component {}", component.id));
         lines.push(format!("  wasm {}", component.wasm));
+        lines.extend(component.dependencies.iter().map(dependency));
         lines.extend(aligned(&rows(component)));
         lines.push(String::new());
     }
@@ -49,6 +51,17 @@ pub(super) fn lines(report: &Report) -> Vec<String> {
         ));
     }
     lines
+}
+
+fn dependency(dependency: &DependencyReport) -> String {
+    let keys: Vec<&str> = dependency.inherits.iter().map(|key| key.as_str()).collect();
+    let inherits = match keys.len() {
+        0 => "nothing".to_owned(),
+        all if all == CapabilitySet::ALL.len() => "everything".to_owned(),
+        _ => keys.join(" "),
+    };
+    let (name, wasm) = (&dependency.name, &dependency.wasm);
+    format!("  dependency {name} {wasm}, inherits {inherits}")
 }
 
 /// Each cell has an item on each of its lines.
@@ -156,6 +169,12 @@ mod tests {
             components: vec![ComponentReport {
                 id: "a".to_owned(),
                 wasm: "a.wasm".to_owned(),
+                dependencies: vec![DependencyReport {
+                    name: "n:p/i".to_owned(),
+                    wasm: "b.wasm".to_owned(),
+                    export: None,
+                    inherits: vec![CapabilitySet::KeyValueStores, CapabilitySet::Variables],
+                }],
                 exports: vec![ExportReport {
                     trigger: "queue messages",
                     export: "handle-queue-message".to_owned(),
@@ -199,6 +218,7 @@ mod tests {
         let expected = "\
 component a
   wasm a.wasm
+  dependency n:p/i b.wasm, inherits key_value_stores variables
            CAPABILITY        INTERFACE                           GRANTED
   exports  queue messages    handle-queue-message
   imports  key-value stores  wasi:keyvalue/atomics@0.2.0-draft2  one

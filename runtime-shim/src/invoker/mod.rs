@@ -183,6 +183,14 @@ pub enum LoadError {
         /// Which import, and why.
         reason: String,
     },
+    /// A sandbox that cannot be made.
+    #[error("component `{component}` does not start in a sandbox: {reason}")]
+    Sandbox {
+        /// The component.
+        component: ComponentId,
+        /// What went wrong.
+        reason: String,
+    },
     /// A trigger needs an export that is not there.
     #[error(
         "component `{component}` is called by {trigger} but does not export `{export}`: it exports {found}"
@@ -203,6 +211,8 @@ pub enum LoadError {
 struct Loaded {
     grants: Arc<Grants>,
     imports: Vec<String>,
+    /// Whatever it exports.
+    any: InstancePre<Sandbox>,
     http: Option<ProxyPre<Sandbox>>,
     queue: Option<SpinSqsPre<Sandbox>>,
     cron: Option<SpinCronPre<Sandbox>>,
@@ -513,18 +523,7 @@ impl Invoker {
         let mut running = loaded.meter.begin();
         let _ticking = self.sandboxes.engine.keep_ticking();
         let caller = Caller::Component { depth, deadline };
-        let sandbox = Sandbox::new(
-            Arc::clone(&loaded.grants),
-            Arc::clone(self),
-            caller,
-            command,
-        );
-        let mut store = Store::new(self.sandboxes.engine.wasm(), sandbox);
-        store.limiter(Sandbox::limits);
-        // The guest yields at each tick, which lets the deadline be seen and
-        // others run.
-        store.set_epoch_deadline(1);
-        store.epoch_deadline_async_yield_and_update(1);
+        let mut store = self.sandbox(loaded, caller, command);
         let outcome = match tokio::time::timeout_at(deadline.into(), call(&mut store)).await {
             Ok(Ok(Ok(value))) => Outcome::Completed(value),
             Ok(Ok(Err(reason))) => Outcome::GuestError(reason),
@@ -541,12 +540,57 @@ impl Invoker {
         outcome
     }
 
+    /// A fresh sandbox.
+    fn sandbox(
+        self: &Arc<Self>,
+        loaded: &Loaded,
+        caller: Caller,
+        command: Option<Command>,
+    ) -> Store<Sandbox> {
+        let grants = Arc::clone(&loaded.grants);
+        let sandbox = Sandbox::new(grants, Arc::clone(self), caller, command);
+        let mut store = Store::new(self.sandboxes.engine.wasm(), sandbox);
+        store.limiter(Sandbox::limits);
+        // The guest yields at each tick, which lets the deadline be seen and
+        // others run.
+        store.set_epoch_deadline(1);
+        store.epoch_deadline_async_yield_and_update(1);
+        store
+    }
+
+    /// Makes a sandbox of each component, once, and calls nothing: one that
+    /// needs more than there is would fail with the first message.
+    pub async fn try_out(self: &Arc<Self>) -> Result<(), LoadError> {
+        let _ticking = self.sandboxes.engine.keep_ticking();
+        for (id, loaded) in &self.components {
+            let deadline = Instant::now() + START_TIMEOUT;
+            let _permit = self.sandboxes.for_event().await;
+            let caller = Caller::Component { depth: 0, deadline };
+            let mut store = self.sandbox(loaded, caller, None);
+            let start = loaded.any.instantiate_async(&mut store);
+            let reason = match tokio::time::timeout_at(deadline.into(), start).await {
+                Ok(Ok(_)) => continue,
+                Ok(Err(error)) => match store.data().refused() {
+                    Some(refused) => refused.to_string(),
+                    None => explain(&error),
+                },
+                Err(_) => format!("it takes longer than {} s", START_TIMEOUT.as_secs()),
+            };
+            let component = id.clone();
+            return Err(LoadError::Sandbox { component, reason });
+        }
+        Ok(())
+    }
+
     /// Waits until every request that was begun has ended.
     pub async fn drained(&self) {
         self.requests.close();
         self.requests.wait().await;
     }
 }
+
+/// How long a component may take to start in a sandbox.
+const START_TIMEOUT: Duration = Duration::from_secs(30);
 
 /// Bytes of a guest's own error text that the host keeps.
 const MAX_REASON: usize = 2048;
@@ -631,6 +675,7 @@ impl Loaded {
             cron: exported(&pre, CRON_EXPORT, SpinCronPre::new),
             redis: exported(&pre, REDIS_EXPORT, SpinRedisPre::new),
             command: exported(&pre, COMMAND_EXPORT, CommandPre::new),
+            any: pre,
             meter: Meter::new(metrics, &spec.id),
             grants: Arc::new(Grants {
                 dependencies: Arc::new(Dependencies::new(shared.stores.backends(&spec.stores))),

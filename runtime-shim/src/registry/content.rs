@@ -3,32 +3,25 @@
 //! puts files of the cache in its place.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
-use base64::Engine as _;
-use base64::prelude::BASE64_STANDARD;
 use serde::Deserialize;
-use url::Url;
 
 use super::cache::Cache;
 use super::digest::Digest;
 use super::error::DownloadError;
 use super::files::{Content, Files, is_below};
-use crate::manifest::{Component, FileContent, FileMount, Source};
+use crate::manifest::{
+    Component, DependencyName, DependencySource, FileContent, FileMount, Source,
+};
 use crate::names::ComponentId;
 
-/// Where content is, in the words of a locked application. A `source` means
-/// nothing here: it would be a file of whoever pushed it, or one of this machine
-/// that is nobody's business.
+/// Where wasm is, in the words of a locked application. A `source` means nothing
+/// here: it would be a file of whoever pushed it, or one of this machine that is
+/// nobody's business.
 #[derive(Deserialize)]
 struct Reference {
-    inline: Option<String>,
     digest: Option<Digest>,
-}
-
-#[derive(Deserialize)]
-struct DependencyReference {
-    source: Reference,
 }
 
 /// Content that is here, or that must be fetched.
@@ -41,7 +34,7 @@ enum Wanted {
 pub(super) struct Needs {
     component: ComponentId,
     wasm: Option<Digest>,
-    dependencies: BTreeMap<String, Wanted>,
+    dependencies: BTreeMap<DependencyName, Digest>,
     files: BTreeMap<PathBuf, Wanted>,
 }
 
@@ -58,22 +51,16 @@ impl Needs {
     /// Of a component of a locked application from a registry.
     pub(super) fn of(id: &ComponentId, component: &Component) -> Result<Self, DownloadError> {
         let fail = |reason: String| content(id, reason);
-        let wasm = match &component.source {
-            Source::Remote(table) => {
-                let digest: Reference = table
-                    .clone()
-                    .try_into()
-                    .map_err(|e: toml::de::Error| fail(format!("its source: {}", e.message())))?;
-                digest.digest
-            }
-            Source::File(_) | Source::Url(_) | Source::Inline(_) => None,
-        };
+        let wasm = digest_of(&component.source, || "its source".to_owned()).map_err(fail)?;
         let mut dependencies = BTreeMap::new();
         for (name, dependency) in &component.dependencies {
+            let DependencySource::Wasm(source) = &dependency.source else {
+                continue;
+            };
             let place = || format!("its dependency `{name}`");
-            let reference: DependencyReference = parse(dependency, place).map_err(fail)?;
-            let wanted = reference.source.wanted(place).map_err(fail)?;
-            dependencies.insert(name.clone(), wanted);
+            if let Some(digest) = digest_of(source, place).map_err(fail)? {
+                dependencies.insert(name.clone(), digest);
+            }
         }
         let mut files = BTreeMap::new();
         for file in &component.files {
@@ -118,10 +105,9 @@ impl Needs {
             Wanted::Here(_) => None,
             Wanted::Layer(digest) => Some((digest.clone(), self.component.clone())),
         };
-        let dependencies = self.dependencies.values().filter_map(layer);
-        let wasm = self.wasm.clone();
-        let wasm = wasm.map(|digest| (digest, self.component.clone()));
-        wishes.wasm.extend(dependencies.chain(wasm));
+        let wasm = self.dependencies.values().chain(&self.wasm);
+        let wasm = wasm.map(|digest| (digest.clone(), self.component.clone()));
+        wishes.wasm.extend(wasm);
         wishes.files.extend(self.files.values().filter_map(layer));
     }
 
@@ -136,13 +122,10 @@ impl Needs {
         if let Some(digest) = &self.wasm {
             component.source = Source::File(lookup(id, found, digest)?);
         }
-        for (name, wanted) in self.dependencies {
-            let (_, path) = locate(id, wanted, found, cache)?;
-            let dependency = component.dependencies.get_mut(&name);
-            if let Some(toml::Value::Table(dependency)) = dependency {
-                let source = file_url(id, &path)?;
-                let source = toml::Table::from_iter([("source".to_owned(), source.into())]);
-                dependency.insert("source".to_owned(), source.into());
+        for (name, digest) in &self.dependencies {
+            if let Some(dependency) = component.dependencies.get_mut(name) {
+                let source = Source::File(lookup(id, found, digest)?);
+                dependency.source = DependencySource::Wasm(source);
             }
         }
         if self.files.is_empty() {
@@ -169,32 +152,14 @@ impl Wishes {
     }
 }
 
-impl Reference {
-    fn wanted(self, place: impl Fn() -> String) -> Result<Wanted, String> {
-        match (self.inline, self.digest) {
-            (Some(inline), digest) => {
-                let bytes = BASE64_STANDARD.decode(inline);
-                let bytes = bytes.map_err(|e| format!("{} is not base64: {e}", place()))?;
-                match digest {
-                    Some(digest) if Digest::of(&bytes) != digest => Err(format!(
-                        "{} does not have the digest `{digest}` that stands beside it",
-                        place()
-                    )),
-                    _ => Ok(Wanted::Here(bytes)),
-                }
-            }
-            (None, Some(digest)) => Ok(Wanted::Layer(digest)),
-            (None, None) => Err(format!("{} has no digest", place())),
-        }
-    }
-}
-
-fn parse<T: for<'de> Deserialize<'de>>(
-    value: &toml::Value,
-    place: impl Fn() -> String,
-) -> Result<T, String> {
-    let parsed = value.clone().try_into();
-    parsed.map_err(|error: toml::de::Error| format!("{}: {}", place(), error.message()))
+/// The digest of a source that is known by it alone.
+fn digest_of(source: &Source, place: impl Fn() -> String) -> Result<Option<Digest>, String> {
+    let Source::Remote(table) = source else {
+        return Ok(None);
+    };
+    let reference: Result<Reference, _> = table.clone().try_into();
+    let reference = reference.map_err(|error| format!("{}: {}", place(), error.message()))?;
+    Ok(reference.digest)
 }
 
 fn locate(
@@ -227,14 +192,6 @@ pub(super) fn missing(id: &ComponentId, digest: &Digest) -> DownloadError {
         id,
         format!("no layer of the image holds `{digest}`, which it needs: push it again"),
     )
-}
-
-/// Absolute, as in a locked application.
-fn file_url(id: &ComponentId, path: &Path) -> Result<String, DownloadError> {
-    let absolute = std::path::absolute(path).unwrap_or_else(|_| path.to_owned());
-    let url = Url::from_file_path(&absolute);
-    let url = url.map_err(|()| content(id, format!("{} has no URL", path.display())))?;
-    Ok(url.to_string())
 }
 
 fn content(id: &ComponentId, reason: String) -> DownloadError {

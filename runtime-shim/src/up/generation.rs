@@ -100,6 +100,7 @@ impl Generation {
             .await
             .context("loading was cut off")??;
         let invoker = Arc::new(invoker);
+        invoker.try_out().await?;
         let mut consumers = Vec::new();
         for trigger in queues {
             let source =

@@ -1,12 +1,21 @@
 //! From what the app names to one component: reads the wasm of each source, and
-//! makes components of core modules. Knows nothing of engines or machine code.
+//! makes components of core modules, and joins a component with its dependencies.
+//! Knows nothing of engines or machine code.
 
 mod command;
+mod compose;
+mod denial;
+mod handles;
+mod refusals;
 
 use std::borrow::Cow;
 use std::path::PathBuf;
 
 use crate::app::{Component, Wasm};
+use crate::manifest::DependencyName;
+
+pub use compose::ComposeError;
+pub use denial::DenialError;
 
 /// Why there is no component.
 #[derive(Debug, thiserror::Error)]
@@ -30,13 +39,42 @@ pub enum WasmError {
         /// What stands in the way.
         reason: String,
     },
+    /// The wasm of a dependency.
+    #[error("dependency `{dependency}`: {source}")]
+    Dependency {
+        /// The dependency.
+        dependency: DependencyName,
+        /// What went wrong.
+        source: Box<WasmError>,
+    },
+    /// Component and dependencies do not fit together.
+    #[error(transparent)]
+    Compose(#[from] Box<ComposeError>),
 }
 
 /// The wasm of `component`, ready to be compiled.
 pub fn assemble(component: &Component) -> Result<Cow<'_, [u8]>, WasmError> {
-    let bytes = read(&component.source)?;
+    let bytes = load(&component.source)?;
+    if component.dependencies.is_empty() {
+        return Ok(bytes);
+    }
+    let mut parts = Vec::new();
+    for dependency in &component.dependencies {
+        let wasm = load(&dependency.source).map_err(|source| WasmError::Dependency {
+            dependency: dependency.name.clone(),
+            source: Box::new(source),
+        })?;
+        parts.push((dependency, wasm));
+    }
+    let whole = compose::compose(&bytes, &parts).map_err(Box::new)?;
+    Ok(Cow::Owned(whole))
+}
+
+/// The component in `wasm`.
+fn load(wasm: &Wasm) -> Result<Cow<'_, [u8]>, WasmError> {
+    let bytes = read(wasm)?;
     if command::is_core_module(&bytes) {
-        return componentized(&bytes, component).map(Cow::Owned);
+        return componentized(&bytes, wasm).map(Cow::Owned);
     }
     Ok(bytes)
 }
@@ -54,9 +92,9 @@ fn read(wasm: &Wasm) -> Result<Cow<'_, [u8]>, WasmError> {
     }
 }
 
-fn componentized(module: &[u8], component: &Component) -> Result<Vec<u8>, WasmError> {
+fn componentized(module: &[u8], wasm: &Wasm) -> Result<Vec<u8>, WasmError> {
     command::to_component(module).map_err(|reason| WasmError::CoreModule {
-        wasm: component.source.clone(),
+        wasm: wasm.clone(),
         reason,
     })
 }
