@@ -83,7 +83,7 @@ impl Server {
             Self::ExampleJs => "example-js",
             Self::ExamplePy => "example-py",
             Self::CommandModule => "wasip1 guest",
-            Self::ExampleCommand => "example-command",
+            Self::ExampleCommand => "example-wasip1",
             Self::WasmEdge => "wasmedge",
         }
     }
