@@ -124,11 +124,12 @@ fn exit_codes_are_outcomes(wasm: &Path) {
         ("exit 3 no such order", "exit code 3: no such order"),
         ("exit 74 reject: I", "exit code 74: reject: I"),
         ("exit 255 the last", "exit code 255: the last"),
+        ("exit -1", "exit code 255"),
     ];
     let tried_again = ["exit 75 reject: not now", "trap", "allocate"];
-    for body in ["ok", "exit 0 fine", ""] {
-        // An empty body is no message for SQS.
-        app.send("jobs", if body.is_empty() { " " } else { body });
+    let done = ["ok", "exit 0 fine", "exit 256", " "];
+    for body in done {
+        app.send("jobs", body);
     }
     for (body, _) in rejected {
         app.send("jobs", body);
@@ -157,10 +158,10 @@ fn exit_codes_are_outcomes(wasm: &Path) {
     wait_for("the queue to be empty", || {
         (app.depth("jobs") == (0, 0, 0)).then_some(())
     });
-    assert_eq!(settled(&app, "deleted"), 3);
+    assert_eq!(settled(&app, "deleted"), done.len());
     assert_eq!(settled(&app, "dead_lettered"), rejected.len());
     assert_eq!(settled(&app, "retried"), 3 * 5);
-    assert_eq!(outcomes(&app, "completed"), 3);
+    assert_eq!(outcomes(&app, "completed"), done.len());
     assert_eq!(outcomes(&app, "error"), rejected.len() + 5);
     assert_eq!(outcomes(&app, "trap"), 2 * 5);
 }
@@ -184,7 +185,7 @@ fn reads_the_body_whole(wasm: &Path) {
     let odd = "body \t\u{7f}\u{80}\u{fffd}\u{2028}\u{10ffff}\n\r\n";
     // The most that SQS allows, but for the reason that the copy carries.
     let large = &large[..large.floor_char_boundary((1 << 20) - 4096)];
-    for body in [large, &long_line, &odd] {
+    for body in [large, &long_line, odd] {
         let seen = stderr_of(&app, 3, body);
         assert_eq!(
             seen,
@@ -443,7 +444,7 @@ fn what_is_no_program_is_refused_at_start() {
     }
 }
 
-/// What WasmEdge made of the module.
+/// What `WasmEdge` made of the module.
 struct Ran {
     code: Option<i32>,
     stdout: String,

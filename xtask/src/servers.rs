@@ -86,7 +86,7 @@ impl Server {
             Self::ExampleJs => "example-js",
             Self::ExamplePy => "example-py",
             Self::CommandModule => "wasip1 guest",
-            Self::ExampleCommand => "example-command",
+            Self::ExampleCommand => "example-wasip1",
             Self::WasmEdge => "wasmedge",
         }
     }

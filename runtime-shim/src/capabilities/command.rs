@@ -113,13 +113,8 @@ impl LastWords {
     fn text(&mut self) -> String {
         let bytes = self.bytes.make_contiguous();
         // A character that was cut in two is left out rather than shown as broken.
-        let begin = match self.cut {
-            true => bytes
-                .iter()
-                .take_while(|byte| **byte & 0xc0 == 0x80)
-                .count(),
-            false => 0,
-        };
+        let rest_of_one = bytes.iter().take_while(|byte| **byte & 0xc0 == 0x80);
+        let begin = if self.cut { rest_of_one.count() } else { 0 };
         let text = String::from_utf8_lossy(&bytes[begin..]);
         let text: String = text.trim().chars().map(permitted).collect();
         // What was no UTF-8 is longer as text.
@@ -145,7 +140,9 @@ mod tests {
 
     fn last_words(writes: &[&[u8]]) -> String {
         let printed = Printed::default();
-        writes.iter().for_each(|bytes| printed.note(bytes));
+        for bytes in writes {
+            printed.note(bytes);
+        }
         printed.last_words()
     }
 

@@ -20,13 +20,13 @@ pub(super) fn of_message(delivery: &Delivery<'_>) -> Vec<(String, String)> {
     let mut variables = vec![
         variable("TRIGGER", "sqs"),
         variable("QUEUE", delivery.queue),
-        variable("RECEIVE_COUNT", delivery.receive_count),
+        variable("RECEIVE_COUNT", &delivery.receive_count.to_string()),
         variable("MESSAGE_ID", message.id.as_deref().unwrap_or_default()),
     ];
     let (attributes, omitted) = of_attributes(&message.message_attributes);
     variables.extend(attributes);
     if !omitted.is_empty() {
-        variables.push(variable("OMITTED", omitted.join(" ")));
+        variables.push(variable("OMITTED", &omitted.join(" ")));
     }
     variables
 }
@@ -35,12 +35,12 @@ pub(super) fn of_message(delivery: &Delivery<'_>) -> Vec<(String, String)> {
 pub(super) fn of_tick(timestamp: u64) -> Vec<(String, String)> {
     vec![
         variable("TRIGGER", "cron"),
-        variable("TIMESTAMP", timestamp),
+        variable("TIMESTAMP", &timestamp.to_string()),
     ]
 }
 
-fn variable(name: &str, value: impl ToString) -> (String, String) {
-    (format!("GRISTMILL_{name}"), value.to_string())
+fn variable(name: &str, value: &str) -> (String, String) {
+    (format!("GRISTMILL_{name}"), value.to_owned())
 }
 
 /// The variables of attributes, and the names of those that are left out: for

@@ -32,13 +32,15 @@ pub(super) fn to_component(module: &[u8]) -> Result<Vec<u8>, String> {
         let reason = format!("it exports no `{ENTRY}` and describes no interfaces");
         return Err(reason);
     }
-    let module = match traits.exits {
-        true => Cow::Owned(with_exit_codes(module)?),
-        false => Cow::Borrowed(module),
+    let module = if traits.exits {
+        Cow::Owned(with_exit_codes(module)?)
+    } else {
+        Cow::Borrowed(module)
     };
-    let adapter = match traits.is_program {
-        true => FOR_PROGRAMS,
-        false => FOR_LIBRARIES,
+    let adapter = if traits.is_program {
+        FOR_PROGRAMS
+    } else {
+        FOR_LIBRARIES
     };
     ComponentEncoder::default()
         .module(&module)
@@ -96,7 +98,7 @@ fn with_exit_codes(module: &[u8]) -> Result<Vec<u8>, String> {
     let mut wit = Resolve::default();
     let world = wit
         .push_str("exit.wit", EXIT_WIT)
-        .and_then(|package| Ok(wit.select_world(&[package], Some("program"))?))
+        .and_then(|package| wit.select_world(&[package], Some("program")))
         .map_err(|error| format!("{error:#}"))?;
     embed_component_metadata(&mut changed, &wit, world, StringEncoding::UTF8)
         .map_err(|error| format!("{error:#}"))?;
@@ -140,9 +142,10 @@ fn rename_exit(
     let mut renamed = ImportSection::new();
     for import in imports.into_imports() {
         let import = import?;
-        let (module, name) = match is_exit(&import) {
-            true => (EXIT_INTERFACE, EXIT_FUNCTION),
-            false => (import.module, import.name),
+        let (module, name) = if is_exit(&import) {
+            (EXIT_INTERFACE, EXIT_FUNCTION)
+        } else {
+            (import.module, import.name)
         };
         renamed.import(module, name, RoundtripReencoder.entity_type(import.ty)?);
     }

@@ -1,4 +1,4 @@
-//! WasmEdge, another runtime for WASI 0.1, to compare with. Of Debian's suites only
+//! `WasmEdge`, another runtime for WASI 0.1, to compare with. Of Debian's suites only
 //! `unstable` has it, and that stands on a newer C library than most machines:
 //! it is unpacked with all its libraries, and started by the loader among them.
 
