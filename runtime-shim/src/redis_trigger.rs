@@ -13,7 +13,7 @@ use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::gauge::Gauge;
 use redis::{Msg, Value};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
-use tokio::task::{JoinError, JoinSet};
+use tokio::task::{JoinError, JoinSet, unconstrained};
 use tokio_util::sync::CancellationToken;
 
 use crate::app::RedisTrigger;
@@ -235,8 +235,9 @@ impl Subscriber {
                 },
             }
         }
-        // What has come before the signal is handled, too.
-        while let Some(Some(message)) = messages.next().now_or_never() {
+        // What has come before the signal is handled, too: all that is there, however
+        // much this task has done already.
+        while let Some(Some(message)) = unconstrained(messages.next()).now_or_never() {
             self.hand_on(message);
         }
         None
@@ -251,9 +252,9 @@ impl Subscriber {
             handler.received.inc();
         }
         let lose = |reason| {
-            handlers
-                .iter()
-                .for_each(|handler| handler.loss.note(reason))
+            for handler in handlers {
+                handler.loss.note(reason);
+            }
         };
         if bytes > MAX_MESSAGE_BYTES {
             return lose("a message has more than 16 MiB");
