@@ -180,11 +180,19 @@ async fn start(what: Run, environment: &Environment) -> anyhow::Result<Running> 
         .collect();
     let subscribers = Subscriber::start_all(subscriptions, &invoker, &metrics).await;
 
-    print_addresses(
-        http_listener.as_ref(),
-        embedded.as_ref(),
-        admin_listener.as_ref(),
-    )?;
+    if let Some(listener) = &http_listener {
+        printer::line(format_args!(
+            "Serving {}",
+            origin_of(listener.local_addr()?)
+        ));
+    }
+    if let Some(embedded) = &embedded {
+        printer::line(format_args!("Queue {}", embedded.origin()));
+    }
+    if let Some(listener) = &admin_listener {
+        printer::line(format_args!("Admin {}", origin_of(listener.local_addr()?)));
+    }
+
     let readiness = Readiness::starting(
         stores,
         backends.clone(),
@@ -210,27 +218,6 @@ async fn start(what: Run, environment: &Environment) -> anyhow::Result<Running> 
         admin,
         invoker,
     })
-}
-
-/// One line for each address in use.
-fn print_addresses(
-    http: Option<&TcpListener>,
-    queue: Option<&EmbeddedQueue>,
-    admin: Option<&TcpListener>,
-) -> anyhow::Result<()> {
-    if let Some(listener) = http {
-        printer::line(format_args!(
-            "Serving {}",
-            origin_of(listener.local_addr()?)
-        ));
-    }
-    if let Some(queue) = queue {
-        printer::line(format_args!("Queue {}", queue.origin()));
-    }
-    if let Some(listener) = admin {
-        printer::line(format_args!("Admin {}", origin_of(listener.local_addr()?)));
-    }
-    Ok(())
 }
 
 async fn bind(address: SocketAddr, flag: &str) -> anyhow::Result<TcpListener> {
