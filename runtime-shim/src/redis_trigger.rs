@@ -47,7 +47,29 @@ pub struct Subscriber {
     health: Arc<Health>,
     subscribed: Gauge,
     /// Made before the host says that it is ready.
-    first: Option<Subscription>,
+    first: Option<Counted>,
+}
+
+/// A subscription that shows in the metrics as long as it is there. Counted, not
+/// set: when an application is loaded anew, the next one begins before the last ends.
+struct Counted {
+    subscription: Subscription,
+    shown: Shown,
+}
+
+struct Shown(Gauge);
+
+impl Shown {
+    fn new(gauge: &Gauge) -> Self {
+        gauge.inc();
+        Self(gauge.clone())
+    }
+}
+
+impl Drop for Shown {
+    fn drop(&mut self) {
+        self.0.dec();
+    }
 }
 
 /// Where the messages for one trigger wait.
@@ -141,7 +163,6 @@ impl Subscriber {
             workers.spawn(worker.run());
         }
         self.receive(&stop).await;
-        self.subscribed.set(0);
         // Without their senders the workers end when nothing waits any more.
         drop(self);
         while let Some(ended) = workers.join_next().await {
@@ -178,15 +199,18 @@ impl Subscriber {
         }
     }
 
-    async fn subscribe(&self) -> Option<Subscription> {
+    async fn subscribe(&self) -> Option<Counted> {
         let channels: Vec<&str> = self.channels.keys().map(String::as_str).collect();
         match self.server.subscribe(&channels).await {
             Ok(subscription) => {
                 self.health.set(None);
-                self.subscribed.set(1);
                 let server = self.server.name();
                 tracing::info!(server, channels = channels.len(), "subscribed");
-                Some(subscription)
+                let shown = Shown::new(&self.subscribed);
+                Some(Counted {
+                    subscription,
+                    shown,
+                })
             }
             Err(error) => {
                 self.note_failure(&format!("cannot subscribe: {error}"));
@@ -196,7 +220,6 @@ impl Subscriber {
     }
 
     fn note_failure(&self, reason: &str) {
-        self.subscribed.set(0);
         if self.health.set(Some(reason.to_owned())) {
             tracing::warn!(
                 server = self.server.name(),
@@ -207,7 +230,11 @@ impl Subscriber {
 
     /// Hands messages on until `stop`, or until the connection is broken: returns
     /// why.
-    async fn listen(&self, subscription: Subscription, stop: &CancellationToken) -> Option<String> {
+    async fn listen(&self, counted: Counted, stop: &CancellationToken) -> Option<String> {
+        let Counted {
+            subscription,
+            shown: _shown,
+        } = counted;
         let Subscription {
             mut messages,
             mut control,
