@@ -626,7 +626,7 @@ mod tests {
     #[test]
     fn refuses_with_place_and_value() {
         let worker = position(&golden(), "worker");
-        let cases: [(&str, Value, &str); 14] = [
+        let cases: [(&str, Value, &str); 15] = [
             ("/spin_lock_version", json!(2), "version 2 of the format"),
             (
                 "/must_understand",
@@ -671,8 +671,14 @@ mod tests {
             ),
             (
                 "/components/W/files",
-                json!([{"source": "file:///assets/worker", "path": "/"}]),
-                "component `worker`: `files` is not supported",
+                json!([{"digest": "sha256:00", "path": "/a.txt"}]),
+                "component `worker`: its file `/a.txt` is not on this machine, only known as \
+                 `sha256:00`",
+            ),
+            (
+                "/components/W/files",
+                json!([{"path": "/a.txt"}]),
+                "`files` of component `worker` of the locked application: `/a.txt`: it has neither",
             ),
             (
                 "/components/W/dependencies",
@@ -720,7 +726,7 @@ mod tests {
         let mut app = golden();
         let page = position(&app, "page");
         *slot(&mut app, &format!("/components/{page}/files")) =
-            json!([{"source": "file:///assets/page", "path": "/"}]);
+            json!([{"digest": "sha256:00", "path": "/"}]);
         *slot(&mut app, &format!("/components/{page}/source")) = json!({"digest": "sha256:00"});
         app["triggers"][0]["trigger_config"] = json!({"executor": {"type": "wagi"}});
         app["metadata"]["triggers"]["http"] = json!({"base": "/x"});

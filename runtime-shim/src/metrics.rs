@@ -240,21 +240,25 @@ impl Metrics {
             "Whether a server that components lean on answers",
             metrics.backend_up.clone(),
         );
-        metrics.last_reload_successful.set(1);
-        r.register(
-            "reloads",
-            "Times that the application was read anew",
-            metrics.reloads.clone(),
-        );
-        r.register(
-            "last_reload_successful",
-            "Whether what was read last is what runs",
-            metrics.last_reload_successful.clone(),
-        );
+        metrics.register_process(r);
         Self {
             registry,
             ..metrics
         }
+    }
+
+    fn register_process(&self, r: &mut Registry) {
+        self.last_reload_successful.set(1);
+        r.register(
+            "reloads",
+            "Times that the application was read anew",
+            self.reloads.clone(),
+        );
+        r.register(
+            "last_reload_successful",
+            "Whether what was read last is what runs",
+            self.last_reload_successful.clone(),
+        );
     }
 
     /// The application was read anew, and runs as it was read, or as before.

@@ -13,7 +13,7 @@ use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::gauge::Gauge;
 use redis::{Msg, Value};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
-use tokio::task::{JoinError, JoinSet};
+use tokio::task::{JoinError, JoinSet, unconstrained};
 use tokio_util::sync::CancellationToken;
 
 use crate::app::RedisTrigger;
@@ -47,7 +47,29 @@ pub struct Subscriber {
     health: Arc<Health>,
     subscribed: Gauge,
     /// Made before the host says that it is ready.
-    first: Option<Subscription>,
+    first: Option<Counted>,
+}
+
+/// A subscription that shows in the metrics as long as it is there. Counted, not
+/// set: when an application is loaded anew, the next one begins before the last ends.
+struct Counted {
+    subscription: Subscription,
+    shown: Shown,
+}
+
+struct Shown(Gauge);
+
+impl Shown {
+    fn new(gauge: &Gauge) -> Self {
+        gauge.inc();
+        Self(gauge.clone())
+    }
+}
+
+impl Drop for Shown {
+    fn drop(&mut self) {
+        self.0.dec();
+    }
 }
 
 /// Where the messages for one trigger wait.
@@ -68,22 +90,6 @@ struct Worker {
     trigger: Arc<RedisTrigger>,
     queue: mpsc::Receiver<Arc<Waiting>>,
     invoker: Arc<Invoker>,
-}
-
-/// Counts a subscription while it stands. During a reload there are two.
-struct Counted(Gauge);
-
-impl Counted {
-    fn new(gauge: &Gauge) -> Self {
-        gauge.inc();
-        Self(gauge.clone())
-    }
-}
-
-impl Drop for Counted {
-    fn drop(&mut self) {
-        self.0.dec();
-    }
 }
 
 impl Subscriber {
@@ -170,7 +176,6 @@ impl Subscriber {
         loop {
             if let Some(current) = subscription.take() {
                 let since = Instant::now();
-                let _counted = Counted::new(&self.subscribed);
                 let Some(reason) = self.listen(current, stop).await else {
                     return;
                 };
@@ -194,14 +199,18 @@ impl Subscriber {
         }
     }
 
-    async fn subscribe(&self) -> Option<Subscription> {
+    async fn subscribe(&self) -> Option<Counted> {
         let channels: Vec<&str> = self.channels.keys().map(String::as_str).collect();
         match self.server.subscribe(&channels).await {
             Ok(subscription) => {
                 self.health.set(None);
                 let server = self.server.name();
                 tracing::info!(server, channels = channels.len(), "subscribed");
-                Some(subscription)
+                let shown = Shown::new(&self.subscribed);
+                Some(Counted {
+                    subscription,
+                    shown,
+                })
             }
             Err(error) => {
                 self.note_failure(&format!("cannot subscribe: {error}"));
@@ -221,7 +230,11 @@ impl Subscriber {
 
     /// Hands messages on until `stop`, or until the connection is broken: returns
     /// why.
-    async fn listen(&self, subscription: Subscription, stop: &CancellationToken) -> Option<String> {
+    async fn listen(&self, counted: Counted, stop: &CancellationToken) -> Option<String> {
+        let Counted {
+            subscription,
+            shown: _shown,
+        } = counted;
         let Subscription {
             mut messages,
             mut control,
@@ -249,8 +262,9 @@ impl Subscriber {
                 },
             }
         }
-        // What has come before the signal is handled, too.
-        while let Some(Some(message)) = messages.next().now_or_never() {
+        // What has come before the signal is handled, too: all that is there, however
+        // much this task has done already.
+        while let Some(Some(message)) = unconstrained(messages.next()).now_or_never() {
             self.hand_on(message);
         }
         None
@@ -265,9 +279,9 @@ impl Subscriber {
             handler.received.inc();
         }
         let lose = |reason| {
-            handlers
-                .iter()
-                .for_each(|handler| handler.loss.note(reason))
+            for handler in handlers {
+                handler.loss.note(reason);
+            }
         };
         if bytes > MAX_MESSAGE_BYTES {
             return lose("a message has more than 16 MiB");

@@ -66,6 +66,7 @@ fn this_application_lacks_nothing() {
             "routes",
             "schedules",
             "sound",
+            "subscriptions",
             "warnings"
         ]
     );

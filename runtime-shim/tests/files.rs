@@ -15,10 +15,11 @@ fn manifest(components: &[(&str, &str)]) -> String {
     let files = wasm("guest_files");
     let mut text = "spin_manifest_version = 2\n[application]\nname = \"files\"\n".to_owned();
     for (name, keys) in components {
-        text += &format!(
+        let component = format!(
             "[[trigger.http]]\nroute = \"/{name}/...\"\ncomponent = \"{name}\"\n\
              [component.{name}]\nsource = {files}\n{keys}\n"
         );
+        text.push_str(&component);
     }
     text
 }

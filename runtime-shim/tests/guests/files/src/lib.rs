@@ -11,18 +11,18 @@ use std::fs::{self, OpenOptions};
 use std::io::{self, Write};
 use std::path::Path;
 
-use spin_sdk::http::{IntoResponse, Request, Response};
+use spin_sdk::http::{Request, Response};
 use spin_sdk::http_component;
 
 #[http_component]
-fn handle(request: Request) -> anyhow::Result<impl IntoResponse> {
+fn handle(request: Request) -> Response {
     let route = request.path().trim_end_matches('/');
     let verb = route.rsplit('/').next().unwrap_or_default();
     let path = request.query().trim_start_matches("path=");
-    Ok(match act(verb, path) {
+    match act(verb, path) {
         Ok(seen) => Response::new(200, seen),
         Err(error) => Response::new(500, format!("{:?}", error.kind())),
-    })
+    }
 }
 
 fn act(verb: &str, path: &str) -> io::Result<Vec<u8>> {
