@@ -10,7 +10,7 @@ use std::time::SystemTime;
 
 use globset::{GlobBuilder, GlobMatcher};
 
-use crate::manifest::{FileMount, Manifest, Source};
+use crate::manifest::{DependencySource, FileMount, Manifest, Source};
 use crate::names::ComponentId;
 
 /// Folders that hold what is made, not what it is made of.
@@ -97,6 +97,11 @@ impl Sources {
         for (id, component) in &manifest.components {
             for mount in &component.files {
                 sources.add_mount(base, mount);
+            }
+            for dependency in component.dependencies.values() {
+                if let DependencySource::Wasm(Source::File(path)) = &dependency.source {
+                    sources.add_file(&base.join(path), &Owner::Read);
+                }
             }
             let build = component.build.as_ref().filter(|_| scope.builds);
             match (build, &component.source) {
@@ -275,6 +280,8 @@ mod tests {
         [component.b]
         source = "b.wasm"
         files = ["pages/*.html", { source = "./assets", destination = "/" }]
+        [component.b.dependencies]
+        "acme:ledger/book" = { path = "book.wasm" }
     "#;
 
     fn folder() -> (tempfile::TempDir, Scope) {
@@ -312,6 +319,7 @@ mod tests {
             (".env", false, false),
             ("b.wasm", false, false),
             ("pages/index.html", false, false),
+            ("book.wasm", false, false),
             ("assets/deep/logo.svg", false, false),
             ("a[1]/src/deep/x.rs", false, true),
             ("a[1]/src/deeper/still/new.rs", false, true),
