@@ -341,7 +341,7 @@ fn request_shape() {
     );
     conforms(
         "GET /granted/request/headers HTTP/1.1\r\nhost: HOST\r\nX-Twice: one\r\nX-Empty:\r\n\
-         x-tWICE: two\r\nX-Case: MiXed\r\nCookie: a=1; b=2\r\nSpin-Path-Match-Role: admin\r\n\
+         x-TWICE: two\r\nX-Case: MiXed\r\nCookie: a=1; b=2\r\nSpin-Path-Match-Role: admin\r\n\
          Spin-Client-Addr: 6.6.6.6:6\r\nspin_forged: seen\r\nConnection: close\r\n\r\n",
     );
     for method in [
