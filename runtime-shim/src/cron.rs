@@ -2,7 +2,7 @@
 //! time. A tick that comes while the last call runs, or while the host is down,
 //! is missed, not made up for: a schedule says when, not how often.
 
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use prometheus_client::metrics::counter::Counter;
@@ -14,6 +14,8 @@ use crate::metrics::{ComponentLabels, Metrics};
 
 /// How long to sleep without a look at the clock, which may be set meanwhile.
 const LONGEST_SLEEP: Duration = Duration::from_secs(10);
+/// How late a tick may be called by whoever took a schedule over.
+const HANDOVER: Duration = Duration::from_secs(1);
 /// Missed ticks that are counted one by one.
 const MOST_MISSED: usize = 100_000;
 
@@ -25,6 +27,8 @@ pub struct Begin {
     /// Cancelled when the last call of whoever had the schedule before has ended:
     /// calls do not overlap.
     pub after: Option<CancellationToken>,
+    /// Set before the job is stopped: ticks after it are somebody else's.
+    pub until: Arc<OnceLock<SystemTime>>,
 }
 
 /// One component on one schedule.
@@ -51,17 +55,25 @@ impl CronJob {
     /// under way.
     pub async fn run(self, begin: Begin, stop: CancellationToken) {
         let mut last = begin.since;
-        if let Some(after) = begin.after {
+        if let Some(after) = begin.after.filter(|after| !after.is_cancelled()) {
             tokio::select! {
                 biased;
                 () = stop.cancelled() => return,
                 () = after.cancelled() => {}
             }
+            // What a long call kept from being called was counted as missed.
+            last = last.max(SystemTime::now() - HANDOVER);
         }
         while let Some(due) = self.trigger.schedule.next_after(last) {
             tokio::select! {
                 biased;
-                () = stop.cancelled() => return,
+                () = stop.cancelled() => {
+                    // Its time had come, and the timer was late.
+                    if begin.until.get().is_some_and(|until| due <= *until) {
+                        self.call(due).await;
+                    }
+                    return;
+                }
                 () = sleep_until(due) => {}
             }
             self.call(due).await;

@@ -282,8 +282,8 @@ pub fn parse(json: &[u8], whose: Whose, path: &Path) -> Result<Manifest, LockedE
 
 /// `spin up --component-id` drops components and keeps their options.
 fn known_options(kind: &str, mut options: toml::Table, manifest: &Manifest) -> toml::Table {
-    // These are about the server, not about components.
-    if kind == TriggerKind::Http.as_str() {
+    // Those of other types are about servers, not about components.
+    if kind != TriggerKind::Sqs.as_str() && kind != TriggerKind::Cron.as_str() {
         return options;
     }
     options.retain(|key, _| {
@@ -770,6 +770,20 @@ mod tests {
         app["components"][0]["source"] = json!({"source": "file:///etc/passwd"});
         let error = from_registry(&app).expect_err("a file of this machine");
         assert!(error.contains("it has no source"), "{error}");
+    }
+
+    #[test]
+    fn options_about_a_server_are_kept() {
+        let app = json!({
+            "spin_lock_version": 1,
+            "metadata": {"triggers": {"redis": {"address": "redis://h:6379"}}},
+            "triggers": [{"id": "t", "trigger_type": "redis",
+                "trigger_config": {"component": "c", "channel": "news"}}],
+            "components": [{"id": "c", "source": {"inline": ""}}],
+        });
+        let manifest = from_registry(&app).unwrap_or_else(|e| panic!("{e}"));
+        let address = manifest.application.triggers["redis"]["address"].as_str();
+        assert_eq!(address, Some("redis://h:6379"));
     }
 
     #[test]

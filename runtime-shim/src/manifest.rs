@@ -272,6 +272,8 @@ pub struct FilePlacement {
 pub enum FileContent {
     /// A file or folder of this machine.
     At(PathBuf),
+    /// A folder in the cache of downloads, which others read, too.
+    Cached(PathBuf),
     /// The bytes of a file.
     Inline(Arc<[u8]>),
     /// Something that is not here: its digest, or its URL.

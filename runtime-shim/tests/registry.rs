@@ -533,7 +533,7 @@ impl Fetched {
             panic!("one folder: {:?}", component.files)
         };
         let FileMount::Given {
-            content: FileContent::At(folder),
+            content: FileContent::Cached(folder),
             path,
         } = mount
         else {

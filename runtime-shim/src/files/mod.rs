@@ -37,7 +37,12 @@ enum Entry {
         is_folder: bool,
     },
     /// A file or folder of a locked application.
-    At { source: PathBuf, path: String },
+    At {
+        source: PathBuf,
+        path: String,
+        /// Whether others read it, too, so that it must stay as it is.
+        shared: bool,
+    },
     /// A file of a locked application.
     Inline { bytes: Arc<[u8]>, path: PathBuf },
 }
@@ -116,9 +121,10 @@ fn entry(mount: &FileMount) -> Result<Entry, FileGrantError> {
             })
         }
         FileMount::Given { content, path } => match content {
-            FileContent::At(source) => Ok(Entry::At {
+            FileContent::At(source) | FileContent::Cached(source) => Ok(Entry::At {
                 source: source.clone(),
                 path: path.clone(),
+                shared: matches!(content, FileContent::Cached(_)),
             }),
             FileContent::Inline(bytes) => Ok(Entry::Inline {
                 bytes: Arc::clone(bytes),

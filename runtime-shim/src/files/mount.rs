@@ -48,7 +48,7 @@ impl MountedFiles {
     ) -> Result<Self, FilesError> {
         let mut mounted = Self::default();
         for (component, grants) in granted.filter(|(_, grants)| !grants.is_empty()) {
-            let all = match whole_folders(grants) {
+            let all = match whole_folders(grants, writable) {
                 Some(folders) => folders,
                 None => mounted
                     .copy(component, grants, state_dir)
@@ -85,10 +85,14 @@ impl MountedFiles {
 }
 
 /// What Spin has laid out already: its own copies, or folders that it was told to
-/// mount as they are.
-fn whole_folders(grants: &FileGrants) -> Option<Vec<Mount>> {
+/// mount as they are; and what was downloaded, for components that only read it.
+fn whole_folders(grants: &FileGrants, writable: bool) -> Option<Vec<Mount>> {
     let as_folder = |entry: &Entry| match entry {
-        Entry::At { source, path } if source.is_dir() => Some(Mount {
+        Entry::At {
+            source,
+            path,
+            shared,
+        } if source.is_dir() && !(*shared && writable) => Some(Mount {
             folder: source.clone(),
             path: path.clone(),
         }),

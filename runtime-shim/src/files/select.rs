@@ -78,7 +78,15 @@ impl Selection<'_> {
                 }
                 self.add_path(&from, destination)
             }
-            Entry::At { source, path } => {
+            Entry::At {
+                source,
+                path,
+                shared,
+            } => {
+                if *shared {
+                    // It may well be below the state folder.
+                    self.state = None;
+                }
                 let destination = super::destination(path).unwrap_or_default();
                 if !source.exists() {
                     return Err(Problem::Missing(source.display().to_string()));

@@ -145,6 +145,15 @@ impl Invoker {
             (begin, fate),
             permit,
         );
+        let cut = self.cut.clone();
+        let invocation = async move {
+            tokio::select! {
+                outcome = invocation => outcome,
+                () = cut.cancelled() => Outcome::Trap(
+                    "the application was replaced, and the grace period is over".to_owned(),
+                ),
+            }
+        };
         // Boxed, because a component may call a component may call a component.
         let invocation: futures::future::BoxFuture<'static, _> = Box::pin(invocation);
         let mut answering = Answering {

@@ -13,6 +13,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
+use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use wasmtime::component::{InstancePre, Linker};
 use wasmtime::{PoolConcurrencyLimitError, Store, Trap};
@@ -253,6 +254,8 @@ pub struct Invoker {
     clients: Clients,
     backends: Backends,
     requests: TaskTracker,
+    /// Cancelled when requests under way may not go on.
+    cut: CancellationToken,
     http_deadline: Duration,
     /// Gone with the last invocation.
     _files: MountedFiles,
@@ -287,6 +290,7 @@ impl Invoker {
             clients: Clients::new(&options.backends),
             backends: options.backends,
             requests: TaskTracker::new(),
+            cut: CancellationToken::new(),
             http_deadline: options.http_deadline,
             _files: options.files,
         };
@@ -563,8 +567,15 @@ impl Invoker {
     pub async fn try_out(self: &Arc<Self>) -> Result<(), LoadError> {
         let _ticking = self.sandboxes.engine.keep_ticking();
         for (id, loaded) in &self.components {
+            let free = self.sandboxes.for_event();
+            let free = tokio::time::timeout(START_TIMEOUT, free).await;
+            let Ok(Some(_permit)) = free else {
+                return Err(LoadError::Sandbox {
+                    component: id.clone(),
+                    reason: "none was free to try it in".to_owned(),
+                });
+            };
             let deadline = Instant::now() + START_TIMEOUT;
-            let _permit = self.sandboxes.for_event().await;
             let caller = Caller::Component { depth: 0, deadline };
             let mut store = self.sandbox(loaded, caller, None);
             let start = loaded.any.instantiate_async(&mut store);
@@ -580,6 +591,11 @@ impl Invoker {
             return Err(LoadError::Sandbox { component, reason });
         }
         Ok(())
+    }
+
+    /// Ends the requests that are under way; their bodies are broken off.
+    pub fn cut_off(&self) {
+        self.cut.cancel();
     }
 
     /// Waits until every request that was begun has ended.

@@ -37,9 +37,20 @@ impl Sandboxes {
         })
     }
 
-    /// These, if each may have `max_memory` bytes; else none.
-    pub fn of(self, max_memory: usize) -> Option<Self> {
-        (self.max_memory == max_memory).then_some(self)
+    /// The same bounds for sandboxes of at most `max_memory` bytes each.
+    pub fn with_memory(
+        self,
+        max_memory: usize,
+        cache_dir: Option<PathBuf>,
+    ) -> Result<Self, EngineError> {
+        if self.max_memory == max_memory {
+            return Ok(self);
+        }
+        Ok(Self {
+            engine: Engine::new(max_memory, cache_dir)?,
+            max_memory,
+            ..self
+        })
     }
 
     /// One for a request, when it is free.

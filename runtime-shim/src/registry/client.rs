@@ -133,8 +133,9 @@ impl Repository {
         let url = url.unwrap_or_else(|_| origin.clone());
         let known = self.authorization();
         let transport = asking.transport;
-        let response = transport.get(&url, accept, known.as_ref()).await?;
-        if response.status() != StatusCode::UNAUTHORIZED {
+        let (response, at) = transport.get(&url, accept, known.as_ref()).await?;
+        // Where the registry leads to may refuse, but not ask who one is.
+        if response.status() != StatusCode::UNAUTHORIZED || at.origin() != url.origin() {
             return self.accepted(response, None, what);
         }
         let login = asking.credentials.find(self.reference.host()).await;
@@ -158,7 +159,7 @@ impl Repository {
         let Some(granted) = granted else {
             return self.accepted(response, login.as_ref(), what);
         };
-        let response = transport.get(&url, accept, Some(&granted)).await?;
+        let (response, _) = transport.get(&url, accept, Some(&granted)).await?;
         let mut authorization = self.authorization.lock();
         let authorization = authorization.as_mut();
         match authorization {
@@ -212,7 +213,7 @@ impl Repository {
         }
         realm.query_pairs_mut().append_pair("scope", &scope);
         let basic = login.and_then(Login::basic);
-        let response = asking.transport.get(&realm, None, basic.as_ref()).await?;
+        let (response, _) = asking.transport.get(&realm, None, basic.as_ref()).await?;
         if !response.status().is_success() {
             return Ok(None);
         }

@@ -84,7 +84,7 @@ impl Needs {
                     let digest: Result<Digest, _> = digest.parse();
                     Wanted::Layer(digest.map_err(|error| fail(error.to_string()))?)
                 }
-                FileContent::At(_) => {
+                FileContent::At(_) | FileContent::Cached(_) => {
                     let path = path.display();
                     return Err(fail(format!("its file `{path}` has no digest")));
                 }
@@ -138,7 +138,7 @@ impl Needs {
         }
         // As Spin hands them to a trigger: one folder with everything in it.
         component.files = vec![FileMount::Given {
-            content: FileContent::At(cache.folder(&files)?),
+            content: FileContent::Cached(cache.folder(&files)?),
             path: "/".to_owned(),
         }];
         Ok(())

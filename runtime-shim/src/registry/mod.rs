@@ -26,7 +26,7 @@ use futures::{StreamExt, TryStreamExt, stream};
 use http::StatusCode;
 use url::Url;
 
-use crate::manifest::{Component, Manifest, Source, UrlSource};
+use crate::manifest::{Component, DependencySource, Manifest, Source, UrlSource};
 use crate::names::ComponentId;
 use crate::printer;
 use crate::settings::Environment;
@@ -168,6 +168,12 @@ impl Downloads {
             if let Source::Url(source) = &component.source {
                 component.source = Source::File(self.source(id, source).await?);
             }
+            for dependency in component.dependencies.values_mut() {
+                if let DependencySource::Wasm(Source::Url(source)) = &dependency.source {
+                    let file = self.source(id, source).await?;
+                    dependency.source = DependencySource::Wasm(Source::File(file));
+                }
+            }
             if image.is_some() {
                 needs.push((id.clone(), Needs::of(id, component)?));
             }
@@ -218,7 +224,7 @@ impl Downloads {
             host: &host,
             what: &what,
         };
-        let response = self.asking().transport.get(url, None, None).await?;
+        let (response, _) = self.asking().transport.get(url, None, None).await?;
         match response.status() {
             StatusCode::OK => {}
             StatusCode::NOT_FOUND => {
@@ -369,7 +375,9 @@ impl Downloads {
 
 /// Whether a component has to be downloaded by its URL.
 pub fn is_elsewhere(component: &Component) -> bool {
+    let mut dependencies = component.dependencies.values();
     matches!(component.source, Source::Url(_))
+        || dependencies.any(|each| matches!(each.source, DependencySource::Wasm(Source::Url(_))))
 }
 
 fn keep(

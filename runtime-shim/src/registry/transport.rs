@@ -60,13 +60,13 @@ impl Transport {
         url: &Url,
         accept: Option<&'static str>,
         authorization: Option<&HeaderValue>,
-    ) -> Result<Response<Incoming>, DownloadError> {
+    ) -> Result<(Response<Incoming>, Url), DownloadError> {
         let mut at = url.clone();
         for _ in 0..=MAX_REDIRECTS {
             let own = authorization.filter(|_| at.origin() == url.origin());
             let response = self.ask(&at, accept, own).await?;
             if !is_redirect(response.status()) {
-                return Ok(response);
+                return Ok((response, at));
             }
             let answer = |reason: &str| DownloadError::Answer {
                 host: host_of(&at),

@@ -1,7 +1,7 @@
 //! What one reading of the application runs: its sandboxes, stores and triggers.
 //! The next reading takes its place; what is under way then is finished here.
 
-use std::sync::{Arc, PoisonError, RwLock};
+use std::sync::{Arc, OnceLock, PoisonError, RwLock};
 use std::time::{Duration, SystemTime};
 
 use anyhow::Context;
@@ -78,19 +78,19 @@ impl Generation {
         footing: &Footing,
     ) -> anyhow::Result<(Arc<Invoker>, Triggers)> {
         let queues = app.queues.clone();
+        let embedded_queues = app.embedded_queues.clone();
         let schedules = app.schedules.clone();
         let subscriptions = app.subscriptions.clone();
-        let max_memory = project.max_memory;
-        let known = lent.sandboxes.and_then(|known| known.of(max_memory));
+        let (max_memory, cache_dir) = (project.max_memory, Some(project.cache_dir()));
         let options = InvokerOptions {
-            sandboxes: match known {
-                Some(known) => known,
-                None => Sandboxes::new(max_memory, Some(project.cache_dir()))?,
+            sandboxes: match lent.sandboxes {
+                Some(known) => known.with_memory(max_memory, cache_dir)?,
+                None => Sandboxes::new(max_memory, cache_dir)?,
             },
             http_deadline: lent.request_timeout,
             backends: footing.backends.clone(),
             databases: project.open_databases(&app)?,
-            files: project.mount_files(&app)?,
+            files: tokio::task::block_in_place(|| project.mount_files(&app))?,
         };
         let loading = {
             let (stores, metrics) = (footing.stores.clone(), Arc::clone(lent.metrics));
@@ -101,6 +101,11 @@ impl Generation {
             .context("loading was cut off")??;
         let invoker = Arc::new(invoker);
         invoker.try_out().await?;
+        if let Some(embedded) = lent.embedded {
+            for name in &embedded_queues {
+                embedded.ensure(name).await?;
+            }
+        }
         let mut consumers = Vec::new();
         for trigger in queues {
             let source =
@@ -130,9 +135,12 @@ impl Generation {
     pub(super) fn start(self, before: Option<&Running>) -> Running {
         let intake = CancellationToken::new();
         let called = CancellationToken::new();
+        let handover = before.and_then(|before| before.until.get().copied());
+        let until = Arc::new(OnceLock::new());
         let begin = Begin {
-            since: SystemTime::now(),
+            since: handover.unwrap_or_else(SystemTime::now),
             after: before.map(|before| before.called.clone()),
+            until: Arc::clone(&until),
         };
         let mut tasks = JoinSet::new();
         for consumer in self.triggers.consumers {
@@ -161,6 +169,7 @@ impl Generation {
         Running {
             invoker: self.invoker,
             footing: self.footing,
+            until,
             intake,
             called,
             tasks,
@@ -180,6 +189,8 @@ impl Triggers {
 pub(super) struct Running {
     invoker: Arc<Invoker>,
     footing: Arc<Footing>,
+    /// The instant from which on schedules are somebody else's.
+    until: Arc<OnceLock<SystemTime>>,
     /// Cancelled when its triggers may take nothing new.
     intake: CancellationToken,
     /// Cancelled when the last scheduled call has ended.
@@ -206,6 +217,7 @@ impl Running {
 
     /// Takes nothing new from here on.
     pub(super) fn stop_intake(&self) {
+        self.until.get_or_init(SystemTime::now);
         self.intake.cancel();
     }
 
@@ -225,13 +237,17 @@ impl Running {
         self.stop_intake();
         match tokio::time::timeout(grace, self.finish()).await {
             Ok(()) => tracing::info!("what was under way before the reload is finished"),
-            Err(_) => tracing::warn!(
-                "what was under way before the reload took longer than {} s and was cut off: its \
-                 messages come again when their leases end",
-                grace.as_secs()
-            ),
+            Err(_) => {
+                tracing::warn!(
+                    "what was under way before the reload took longer than {} s and was cut off: \
+                     requests are broken off, messages of queues come again when their leases end",
+                    grace.as_secs()
+                );
+                self.tasks.shutdown().await;
+                self.invoker.cut_off();
+                self.invoker.drained().await;
+            }
         }
-        self.tasks.shutdown().await;
         self.footing.close().await;
     }
 }

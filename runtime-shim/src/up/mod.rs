@@ -81,14 +81,28 @@ pub async fn run(
     mut signals: StopSignals,
     environment: &Environment,
 ) -> anyhow::Result<()> {
-    let host = tokio::select! {
-        started = Box::pin(Host::start(what, environment)) => started?,
-        signal = signals.next_stop() => {
-            tracing::info!("{signal}: stopped before anything was started");
-            return Ok(());
+    let mut starting = Box::pin(Host::start(what, environment));
+    let mut wanted = false;
+    let host = loop {
+        tokio::select! {
+            started = &mut starting => break started?,
+            asked = signals.next() => match asked {
+                Asked::Stop(signal) => {
+                    tracing::info!("{signal}: stopped before anything was started");
+                    return Ok(());
+                }
+                // It may have been read before what it should see.
+                Asked::Reload => wanted = true,
+            },
         }
     };
-    Box::pin(host.serve(&mut signals, None)).await
+    drop(starting);
+    // One that waits stands for all that come: each reads everything.
+    let (changes, reloads) = mpsc::channel(1);
+    if wanted {
+        changes.send(()).await?;
+    }
+    Box::pin(host.serve(&mut signals, reloads)).await
 }
 
 /// What outlives a reload: addresses, the embedded queue, figures.
@@ -173,7 +187,7 @@ impl Host {
     pub async fn serve(
         mut self,
         signals: &mut StopSignals,
-        mut changes: Option<mpsc::Receiver<()>>,
+        mut changes: mpsc::Receiver<()>,
     ) -> anyhow::Result<()> {
         let grace = self.what.grace;
         let mut loading = JoinSet::new();
@@ -193,7 +207,7 @@ impl Host {
                         wanted = true;
                     }
                 },
-                Some(()) = changed(changes.as_mut()) => wanted = true,
+                Some(()) = changes.recv() => wanted = true,
                 broken = self.running.broken() => return Err(broken),
                 broken = self.front.broken() => return Err(broken),
                 Some(loaded) = loading.join_next() => {
@@ -293,10 +307,6 @@ impl Host {
     }
 }
 
-async fn changed(changes: Option<&mut mpsc::Receiver<()>>) -> Option<()> {
-    changes?.recv().await
-}
-
 /// Reads the application and opens what it needs and `before` does not have.
 async fn load(
     what: &Run,
@@ -325,11 +335,6 @@ async fn load(
     let embedded = opened.as_ref().map(|(queue, _)| queue);
     let embedded = embedded.or(before.queue.as_ref());
     let app = project.app(embedded.map(EmbeddedQueue::origin))?;
-    if let Some(embedded) = embedded {
-        for name in &app.embedded_queues {
-            embedded.ensure(name).await?;
-        }
-    }
     let http = if app.http_components.is_empty() || before.serves {
         None
     } else {

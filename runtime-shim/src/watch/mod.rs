@@ -49,7 +49,7 @@ pub async fn run(
     // One that waits stands for all that come: each reads everything.
     let (changes, reloads) = mpsc::channel(1);
     tokio::select! {
-        served = Box::pin(host.serve(&mut signals, Some(reloads))) => served,
+        served = Box::pin(host.serve(&mut signals, reloads)) => served,
         broken = follower.follow(changes) => match broken? {},
     }
 }
@@ -93,8 +93,7 @@ impl Follower {
     /// Builds everything and starts it.
     async fn start(&mut self, what: &Run, environment: &Environment) -> anyhow::Result<Host> {
         self.build(|_| true).await?;
-        // Building may have made the folders of what is watched.
-        self.watcher.watch(self.sources.folders());
+        self.adopt_built();
         Box::pin(Host::start(what.clone(), environment)).await
     }
 
@@ -114,20 +113,31 @@ impl Follower {
 
     /// Builds what changes, and asks for a reload.
     async fn follow(&mut self, changes: mpsc::Sender<()>) -> anyhow::Result<Infallible> {
+        // What a failed build left undone stays due.
+        let (mut all, mut due) = (false, BTreeSet::new());
         loop {
             let changed = self.change().await?;
             printer::progress(format_args!("Changed: {changed}"));
-            let (all, some): (bool, &BTreeSet<ComponentId>) = (changed.manifest, &changed.built);
-            if let Err(error) = self.build(|id| all || some.contains(id)).await {
+            all |= changed.manifest;
+            due.extend(changed.built);
+            if let Err(error) = self.build(|id| all || due.contains(id)).await {
                 printer::error(&error);
                 printer::progress("What runs goes on as it was");
                 continue;
             }
+            self.adopt_built();
+            (all, due) = (false, BTreeSet::new());
             // Full: a reload is asked for already, and will see this change.
             if let Err(mpsc::error::TrySendError::Closed(())) = changes.try_send(()) {
                 anyhow::bail!("nobody reloads any more");
             }
         }
+    }
+
+    /// What building made is no change: the application is read after it.
+    fn adopt_built(&mut self) {
+        self.sources.adopt_read(Sources::scan(&self.scope));
+        self.watcher.watch(self.sources.folders());
     }
 
     async fn build(&self, wanted: impl Fn(&ComponentId) -> bool) -> anyhow::Result<()> {

@@ -118,6 +118,15 @@ impl Sources {
         sources
     }
 
+    /// Takes over what is only read from `newer`: whoever reads it next sees that.
+    pub(super) fn adopt_read(&mut self, newer: Self) {
+        self.files.retain(|(_, owner), _| *owner != Owner::Read);
+        let read = newer.files.into_iter();
+        self.files
+            .extend(read.filter(|((_, owner), _)| *owner == Owner::Read));
+        self.folders = newer.folders;
+    }
+
     /// The folders where a change may be one of these files.
     pub(super) fn folders(&self) -> &BTreeSet<PathBuf> {
         &self.folders
@@ -163,16 +172,22 @@ impl Sources {
 
     fn add_mount(&mut self, base: &Path, mount: &FileMount) {
         match mount {
+            FileMount::Pattern(pattern) if base.join(pattern).is_dir() => {
+                self.add_folder(base, pattern);
+            }
             FileMount::Pattern(pattern) => self.add_pattern(base, pattern, &Owner::Read),
             FileMount::Placement(placement) => {
-                let source = &placement.source;
-                self.add_file(&base.join(source), &Owner::Read);
-                let inside = Path::new(source).join("**/*");
-                self.add_pattern(base, &inside.to_string_lossy(), &Owner::Read);
+                self.add_file(&base.join(&placement.source), &Owner::Read);
+                self.add_folder(base, &placement.source);
             }
             // Of a locked application, which nobody follows.
             FileMount::Given { .. } => {}
         }
+    }
+
+    fn add_folder(&mut self, base: &Path, folder: &str) {
+        let inside = Path::new(folder).join("**/*");
+        self.add_pattern(base, &inside.to_string_lossy(), &Owner::Read);
     }
 
     /// What cannot be a pattern is taken for a file's name.
@@ -279,7 +294,7 @@ mod tests {
         watch = ["./src/**/*.rs", "Cargo.toml", "../shared/*.wit"]
         [component.b]
         source = "b.wasm"
-        files = ["pages/*.html", { source = "./assets", destination = "/" }]
+        files = ["pages/*.html", "whole", { source = "./assets", destination = "/" }]
         [component.b.dependencies]
         "acme:ledger/book" = { path = "book.wasm" }
     "#;
@@ -295,6 +310,7 @@ mod tests {
             "shared/z.wit",
             "target/a.wasm",
             "b.wasm",
+            "whole/page.html",
             ".env",
         ] {
             let path = dir.path().join(file);
@@ -319,6 +335,7 @@ mod tests {
             (".env", false, false),
             ("b.wasm", false, false),
             ("pages/index.html", false, false),
+            ("whole/page.html", false, false),
             ("book.wasm", false, false),
             ("assets/deep/logo.svg", false, false),
             ("a[1]/src/deep/x.rs", false, true),

@@ -8,6 +8,10 @@ use std::time::Duration;
 use anyhow::Context;
 use notify::{EventKind, RecommendedWatcher, RecursiveMode, Watcher as _};
 use tokio::sync::mpsc;
+use tokio::time::Instant;
+
+/// How long changes that do not end may put off what follows, at least.
+const LONGEST_WAIT: Duration = Duration::from_secs(2);
 
 pub(super) struct Watcher {
     events: mpsc::Receiver<()>,
@@ -54,13 +58,21 @@ impl Watcher {
         self.watched = watched;
     }
 
-    /// Returns when something happened, and then nothing for a while.
+    /// Returns when something happened, and then nothing for a while, or when it goes
+    /// on and on.
     pub(super) async fn next(&mut self) -> anyhow::Result<()> {
         self.events
             .recv()
             .await
             .context("files are not watched any more")?;
-        while let Ok(Some(())) = tokio::time::timeout(self.debounce, self.events.recv()).await {}
+        let latest = Instant::now() + (self.debounce * 20).max(LONGEST_WAIT);
+        loop {
+            let quiet = latest.min(Instant::now() + self.debounce);
+            match tokio::time::timeout_at(quiet, self.events.recv()).await {
+                Ok(Some(())) if Instant::now() < latest => {}
+                _ => break,
+            }
+        }
         Ok(())
     }
 }
