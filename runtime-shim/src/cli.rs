@@ -17,8 +17,8 @@ use crate::settings::Environment;
 use crate::stores::{DEFAULT_MAX_VALUE, MAX_MAX_VALUE};
 use crate::variables::Given;
 
-/// Run event-driven WebAssembly services: HTTP routes and queue consumers, each
-/// request and each message in a sandbox of its own.
+/// Run event-driven WebAssembly services: HTTP routes, queues, schedules and
+/// messages of Redis, each call in a sandbox of its own.
 #[derive(Debug, Parser)]
 #[command(version, propagate_version = true)]
 pub struct Cli {
@@ -30,11 +30,11 @@ pub struct Cli {
 /// What to do.
 #[derive(Debug, Subcommand)]
 pub enum Command {
-    /// Run the application of a `spin.toml`
+    /// Run an application: that of a `spin.toml`, or one from a registry
     Up(Box<UpArgs>),
-    /// Run it, and follow its sources: build what changes, swap it, lose no message
+    /// Run an application and follow its sources: build what changes, swap it, lose no message
     Watch(Box<WatchArgs>),
-    /// Run the build commands of its components
+    /// Run the build commands of an application's components
     Build(BuildArgs),
     /// Check that the application would start, without starting it, and list what
     /// its components import and are granted

@@ -757,6 +757,9 @@ mod tests {
                 "digest": "sha256:00",
             });
         }
+        let error = from_registry(&app).expect_err("a file of this machine");
+        assert!(error.contains("`files` of component `page`"), "{error}");
+        app["components"][1]["files"] = json!([]);
         let manifest = from_registry(&app).unwrap_or_else(|e| panic!("{e}"));
         let kinds: Vec<_> = manifest.triggers.keys().map(String::as_str).collect();
         assert_eq!(kinds, ["cron", "http", "sqs"]);
