@@ -591,6 +591,29 @@ fn files_come_whole_however_they_were_pushed() {
 }
 
 #[test]
+fn a_component_sees_its_files_and_changes_nobody_elses() {
+    let Some(registry) = Registry::start() else {
+        return;
+    };
+    let assets = tempfile::tempdir().unwrap();
+    std::fs::write(assets.path().join("page.txt"), "as pushed").unwrap();
+    let mut app = small();
+    app["components"][0] = component("probe", "guest_files");
+    app["components"][0]["files"] = json!([{"source": file_url(assets.path()), "path": "/"}]);
+    push(&registry, "files", "v1", app, Mode::Archive);
+    let from = format!("oci://{}/files:v1", registry.host());
+    let place = Place::new();
+    for flags in [&[][..], &["--allow-transient-write"], &[]] {
+        let process = place.up(&from, flags);
+        let http = process.http.as_deref().unwrap();
+        let ask = |verb: &str| get(&format!("{http}/probe/{verb}?path=page.txt"));
+        assert_eq!(ask("read"), (200, "as pushed".to_owned()), "{flags:?}");
+        let written = ask("append").0 == 200;
+        assert_eq!(written, !flags.is_empty(), "{flags:?}");
+    }
+}
+
+#[test]
 fn a_file_cannot_lead_out_of_its_folder_or_be_one_of_this_machine() {
     let Some(registry) = Registry::start() else {
         return;

@@ -244,6 +244,27 @@ fn a_stop_after_a_reload_finishes_both() {
     }
 }
 
+/// What does not end in the grace period is broken off, loudly, and lets the next
+/// reload begin.
+#[test]
+fn what_outlasts_the_grace_period_is_cut_off() {
+    let args = ["--grace-period", "1"];
+    let app = App::start_with(&manifest("/sleep/...", ""), &args, &[]);
+    let url = app.url("/sleep/40000");
+    let request = std::thread::spawn(move || get(&url));
+    wait_for("the request to run", || {
+        (app.metric("gristmill_invocations_running", "other") >= 1.0).then_some(())
+    });
+    reload(&app, "done");
+    let (status, body) = request.join().unwrap();
+    assert_eq!(status, 500, "{body}");
+    wait_for("the warning", || {
+        app.log().contains("was cut off").then_some(())
+    });
+    reload(&app, "done");
+    assert_eq!(get(&app.url("/sleep/0")).0, 200);
+}
+
 /// The state folder holds what was acknowledged: it cannot be swapped under it.
 #[test]
 fn another_state_folder_is_refused() {

@@ -97,11 +97,7 @@ fn mistakes_leave_running_what_runs() {
 /// Further files that are read count as well, and so does wasm that others build.
 #[test]
 fn without_builds_the_wasm_is_followed() {
-    let manifest = manifest().replace(
-        "key_value_stores = [\"counters\"]",
-        "key_value_stores = [\"counters\"]\nenvironment = { A = \"1\" }",
-    );
-    let app = App::watch_with(&manifest, &["--skip-build"], |dir| {
+    let app = App::watch_with(&manifest(), &["--skip-build"], |dir| {
         std::fs::create_dir(dir.join("made")).unwrap();
         std::fs::copy(wasm_file("guest_probe"), dir.join("made/app.wasm")).unwrap();
     });
@@ -110,7 +106,39 @@ fn without_builds_the_wasm_is_followed() {
     std::fs::copy(wasm_file("counter"), &partial).unwrap();
     std::fs::rename(&partial, app.dir().join("made/app.wasm")).unwrap();
     wait_for("the other wasm", || (!is_probe(&app)).then_some(()));
+
+    let reloads = || app.metric("gristmill_reloads_total", "done") as u64;
+    let before = reloads();
+    std::fs::write(app.dir().join(".env"), "SPIN_VARIABLE_X=1\n").unwrap();
+    wait_for("a reload", || (reloads() > before).then_some(()));
     assert!(!app.log().contains("Building"), "{}", app.log());
+}
+
+/// A repaired component does not leave behind those that changed with it.
+#[test]
+fn what_a_failed_build_left_undone_stays_due() {
+    let second = r#"
+        [component.zebra]
+        source = "made/zebra.wasm"
+        [component.zebra.build]
+        command = "mkdir -p made && cp zebra.txt made/zebra.wasm"
+        watch = ["zebra.txt"]
+        "#;
+    let app = App::watch(&format!("{}{second}", manifest()), |dir| {
+        choose(dir, "guest_probe");
+        std::fs::write(dir.join("zebra.txt"), "one").unwrap();
+    });
+    std::fs::write(app.dir().join("zebra.txt"), "two").unwrap();
+    std::fs::write(app.dir().join("app/which.txt"), "/nowhere.wasm").unwrap();
+    wait_for("the failed build", || {
+        app.log()
+            .contains("building component `app` failed")
+            .then_some(())
+    });
+    choose(app.dir(), "counter");
+    wait_for("the repaired component", || (!is_probe(&app)).then_some(()));
+    let zebra = std::fs::read_to_string(app.dir().join("made/zebra.wasm")).unwrap();
+    assert_eq!(zebra, "two");
 }
 
 /// The first start may fail, too: the next change tries again.
