@@ -309,7 +309,8 @@ fn tests(
     limit_minutes: u64,
 ) -> Task {
     let mut cargo = workspace.cargo();
-    cargo.args(["test", "--release"]);
+    // What fails in one file says nothing about the others.
+    cargo.args(["test", "--release", "--no-fail-fast"]);
     for package in packages {
         cargo.args(["--package", package]);
     }
