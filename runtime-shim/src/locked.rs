@@ -18,6 +18,7 @@ use crate::manifest::{
     Inherits, Manifest, Source, Variable,
 };
 use crate::names::{ComponentId, DatabaseLabel, StoreLabel, VariableName};
+use crate::registry::Digest;
 
 /// The versions of the format. 1 says that some fields must be understood.
 const VERSIONS: [u64; 2] = [0, 1];
@@ -387,15 +388,26 @@ fn source(
             .map_err(|()| fail(format!("source `{text}` is not the URL of a file here")));
     }
     match (content.inline, content.digest) {
-        (Some(inline), _) => {
-            let wasm = BASE64_STANDARD.decode(inline);
-            let wasm = wasm.map_err(|e| fail(format!("its inline source is not base64: {e}")))?;
+        (Some(inline), digest) => {
+            let wasm = decoded(&inline, digest.as_deref()).map_err(fail)?;
             Ok(Source::Inline(wasm.into()))
         }
         (None, Some(digest)) => Ok(remote("digest", digest)),
         (None, None) => Err(fail(
             "it has no source: neither `source` nor `inline` nor `digest`".to_owned(),
         )),
+    }
+}
+
+/// Inline content, which must be what a digest beside it says.
+fn decoded(inline: &str, digest: Option<&str>) -> Result<Vec<u8>, String> {
+    let bytes = BASE64_STANDARD.decode(inline);
+    let bytes = bytes.map_err(|error| format!("its inline content is not base64: {error}"))?;
+    match digest {
+        Some(digest) if Digest::of(&bytes).to_string() != digest => Err(format!(
+            "its inline content does not have the digest `{digest}` that stands beside it"
+        )),
+        _ => Ok(bytes),
     }
 }
 
@@ -408,10 +420,10 @@ fn file_content(content: ContentRef, whose: Whose) -> Result<FileContent, String
         return Ok(path.map_or(FileContent::Elsewhere(text), FileContent::At));
     }
     match (content.inline, content.digest) {
-        (Some(inline), _) => match BASE64_STANDARD.decode(inline) {
-            Ok(bytes) => Ok(FileContent::Inline(bytes.into())),
-            Err(error) => Err(format!("its inline content is not base64: {error}")),
-        },
+        (Some(inline), digest) => {
+            let bytes = decoded(&inline, digest.as_deref())?;
+            Ok(FileContent::Inline(bytes.into()))
+        }
         (None, Some(digest)) => Ok(FileContent::Elsewhere(digest)),
         (None, None) => Err("it has neither `source` nor `inline` nor `digest`".to_owned()),
     }
@@ -657,7 +669,7 @@ mod tests {
             (
                 "/components/W/source",
                 json!({"inline": "!"}),
-                "inline source is not base64",
+                "inline content is not base64",
             ),
             (
                 "/components/W/source",

@@ -257,7 +257,7 @@ fn what_does_not_fit_is_named_before_anything_runs() {
         (
             format!("\"acme:visits\" = {{ path = \"core.wasm\" }}\n{shout}"),
             "error: component `desk`: dependency `acme:visits`: `./core.wasm` is a core \
-             WebAssembly module, not a component",
+             WebAssembly module that cannot become a component (",
         ),
         (
             format!("\"acme:visits\" = {{ path = \"text.wasm\" }}\n{shout}"),

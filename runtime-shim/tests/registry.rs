@@ -598,6 +598,7 @@ fn a_component_sees_its_files_and_changes_nobody_elses() {
     let assets = tempfile::tempdir().unwrap();
     std::fs::write(assets.path().join("page.txt"), "as pushed").unwrap();
     let mut app = small();
+    app["variables"] = json!({});
     app["components"][0] = component("probe", "guest_files");
     app["components"][0]["files"] = json!([{"source": file_url(assets.path()), "path": "/"}]);
     push(&registry, "files", "v1", app, Mode::Archive);
@@ -632,7 +633,7 @@ fn a_file_cannot_lead_out_of_its_folder_or_be_one_of_this_machine() {
         (
             "local",
             json!({"path": "x", "source": "file:///etc/passwd"}),
-            "file `x` has no digest",
+            "`x`: it has neither `source` nor `inline` nor `digest`",
         ),
         (
             "gone",
