@@ -119,23 +119,25 @@ impl Name {
         )
     }
 
-    /// Whether every part that is there is the same in `other`.
-    fn covers(&self, other: &Self) -> bool {
-        let (
+    /// Package, interface and version of a name that has them.
+    fn parts(&self) -> Option<(&str, Option<&str>, Option<&Version>)> {
+        match self {
+            Self::Plain(_) => None,
             Self::Package {
                 package,
                 interface,
                 version,
-            },
-            Self::Package {
-                package: other_package,
-                interface: other_interface,
-                version: other_version,
-            },
-        ) = (self, other)
+            } => Some((package, interface.as_deref(), version.as_ref())),
+        }
+    }
+
+    /// Whether every part that is there is the same in `other`.
+    fn covers(&self, other: &Self) -> bool {
+        let (Some((package, interface, version)), Some(theirs)) = (self.parts(), other.parts())
         else {
             return self == other;
         };
+        let (other_package, other_interface, other_version) = theirs;
         package == other_package
             && (interface.is_none() || interface == other_interface)
             && (version.is_none() || version == other_version)
@@ -143,21 +145,11 @@ impl Name {
 
     /// Whether one import could be meant by both.
     fn overlaps(&self, other: &Self) -> bool {
-        let (
-            Self::Package {
-                package,
-                interface,
-                version,
-            },
-            Self::Package {
-                package: other_package,
-                interface: other_interface,
-                version: other_version,
-            },
-        ) = (self, other)
+        let (Some((package, interface, version)), Some(theirs)) = (self.parts(), other.parts())
         else {
             return self == other;
         };
+        let (other_package, other_interface, other_version) = theirs;
         let versions_differ = match (version, other_version) {
             (Some(one), Some(two)) => track(one) != track(two),
             _ => false,
