@@ -14,6 +14,7 @@ impl Store {
     /// was deleted or purged. Expired messages are never delivered, swept or not.
     pub(crate) fn sweep(&mut self, now: u64) -> StoreResult<Swept> {
         let mut swept = self.sweep_dropped()?;
+        swept.more |= self.sweep_deduplication(now)?;
         let names: Vec<QueueName> = self.queues.keys().cloned().collect();
         for name in names {
             let one = self.sweep_expired(&name, now)?;
@@ -53,6 +54,22 @@ impl Store {
             deleted,
             more: !self.dropped.is_empty(),
         })
+    }
+
+    /// Forgets what was sent to FIFO queues more than five minutes ago; whether there is more.
+    fn sweep_deduplication(&self, now: u64) -> StoreResult<bool> {
+        let deleted = self
+            .database
+            .conn
+            .prepare_cached(
+                "DELETE FROM deduplication WHERE (queue_id, key) IN
+                     (SELECT queue_id, key FROM deduplication WHERE sent_at <= ?1 LIMIT ?2)",
+            )?
+            .execute(params![
+                now.saturating_sub(limits::DEDUPLICATION_MS),
+                limits::SWEEP_DELETE_ROWS
+            ])?;
+        Ok(deleted == limits::SWEEP_DELETE_ROWS)
     }
 
     fn sweep_expired(&mut self, name: &QueueName, now: u64) -> StoreResult<Swept> {

@@ -14,10 +14,12 @@ const MINUTE: u64 = 60_000;
 const ONE: Take = Take {
     max: 1,
     visibility_secs: None,
+    attempt_id: None,
 };
 const TEN: Take = Take {
     max: 10,
     visibility_secs: None,
+    attempt_id: None,
 };
 
 fn name() -> QueueName {
@@ -33,7 +35,9 @@ fn store() -> (tempfile::TempDir, Store) {
         ..AttributeChanges::default()
     };
     store.begin(true).unwrap();
-    store.create_queue(&name(), &changes, START).unwrap();
+    store
+        .create_queue(&name(), &changes, &BTreeMap::new(), START)
+        .unwrap();
     store.commit().unwrap();
     store.begin(false).unwrap();
     (dir, store)
@@ -47,6 +51,9 @@ fn send(store: &mut Store, count: usize, delay_secs: u32, now: u64) {
         attributes: None,
         trace_header: None,
         delay_secs: Some(delay_secs),
+        group_id: None,
+        deduplication_id: None,
+        body_sha256: None,
         bytes: 1,
     };
     let messages: Vec<_> = (0..count).map(message).collect();
@@ -80,7 +87,7 @@ fn an_expired_message_is_deleted_instead_of_delivered() {
     let (_dir, mut store) = store();
     send(&mut store, 1, 0, START);
     send(&mut store, 1, 0, START + 1);
-    let taken = store.take(&name(), TEN, START + MINUTE).unwrap();
+    let taken = store.take(&name(), &TEN, START + MINUTE).unwrap();
     assert_eq!(taken.messages.len(), 1);
     assert_eq!(taken.messages[0].sent_at_ms, START + 1);
     assert_eq!(depth(&mut store, START + MINUTE), (0, 1, 0));
@@ -92,7 +99,7 @@ fn the_sweep_deletes_expired_messages_in_every_state() {
     let (_dir, mut store) = store();
     send(&mut store, 3, 0, START);
     send(&mut store, 1, 900, START);
-    store.take(&name(), ONE, START + 40_000).unwrap();
+    store.take(&name(), &ONE, START + 40_000).unwrap();
     send(&mut store, 1, 0, START + 50_000);
     assert_eq!(store.sweep(START + MINUTE - 1).unwrap(), Swept::default());
     assert_eq!(depth(&mut store, START + MINUTE), (3, 1, 1));
@@ -137,9 +144,9 @@ fn a_receive_gives_up_its_turn_among_expired_messages() {
     let (_dir, mut store) = store();
     send(&mut store, limits::DISPOSALS_PER_RECEIVE + 5, 0, START);
     send(&mut store, 1, 0, START + MINUTE);
-    let first = store.take(&name(), ONE, START + MINUTE).unwrap();
+    let first = store.take(&name(), &ONE, START + MINUTE).unwrap();
     assert!(first.messages.is_empty() && first.unfinished);
-    let second = store.take(&name(), ONE, START + MINUTE).unwrap();
+    let second = store.take(&name(), &ONE, START + MINUTE).unwrap();
     assert!(second.messages.len() == 1 && !second.unfinished);
 }
 
@@ -176,7 +183,7 @@ fn the_limit_of_messages_in_flight_holds() {
     send(&mut store, limits::MAX_IN_FLIGHT + 1, 0, START);
     let mut taken = 0;
     loop {
-        let messages = store.take(&name(), TEN, START).unwrap().messages;
+        let messages = store.take(&name(), &TEN, START).unwrap().messages;
         if messages.is_empty() {
             break;
         }
@@ -197,7 +204,7 @@ fn what_was_undone_is_undone_in_memory_too() {
     store.commit().unwrap();
     store.begin(true).unwrap();
     send(&mut store, 5, 10, START);
-    store.take(&name(), ONE, START).unwrap();
+    store.take(&name(), &ONE, START).unwrap();
     assert_eq!(depth(&mut store, START), (1, 1, 5));
     store.roll_back(START).unwrap();
     assert_eq!(
@@ -206,7 +213,7 @@ fn what_was_undone_is_undone_in_memory_too() {
     );
     store.begin(true).unwrap();
     send(&mut store, 1, 0, START);
-    assert_eq!(store.take(&name(), TEN, START).unwrap().messages.len(), 3);
+    assert_eq!(store.take(&name(), &TEN, START).unwrap().messages.len(), 3);
 }
 
 #[test]
@@ -214,7 +221,7 @@ fn a_release_leaves_no_trace_of_the_receive() {
     let (_dir, mut store) = store();
     send(&mut store, 2, 0, START);
     let first = store
-        .take(&name(), ONE, START + 5)
+        .take(&name(), &ONE, START + 5)
         .unwrap()
         .messages
         .remove(0);
@@ -223,7 +230,7 @@ fn a_release_leaves_no_trace_of_the_receive() {
         .unwrap();
     assert_eq!(depth(&mut store, START + 6), (2, 0, 0));
     let again = store
-        .take(&name(), ONE, START + 7)
+        .take(&name(), &ONE, START + 7)
         .unwrap()
         .messages
         .remove(0);
