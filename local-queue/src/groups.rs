@@ -10,7 +10,7 @@ use std::sync::Arc;
 
 #[derive(Debug, Default)]
 pub(crate) struct Groups {
-    groups: HashMap<Arc<str>, Group>,
+    by_name: HashMap<Arc<str>, Group>,
     /// Groups without a message in flight, by their first message.
     free: BTreeMap<i64, Arc<str>>,
     /// The group of each message in flight.
@@ -27,14 +27,14 @@ struct Group {
 impl Groups {
     /// A message came in; in any order, so that a database can be read in any order.
     pub(crate) fn add(&mut self, group: &str, seq: i64) {
-        match self.groups.get(group).map(|group| group.head) {
+        match self.by_name.get(group).map(|group| group.head) {
             None => {
                 let name: Arc<str> = group.into();
                 let fresh = Group {
                     head: seq,
                     in_flight: 0,
                 };
-                self.groups.insert(name.clone(), fresh);
+                self.by_name.insert(name.clone(), fresh);
                 self.free.insert(seq, name);
             }
             Some(head) if seq < head => self.set_head(group, Some(seq)),
@@ -45,10 +45,10 @@ impl Groups {
     /// A message is in flight: its group is blocked.
     pub(crate) fn begin(&mut self, group: &str, seq: i64) {
         let Some((name, state)) = self
-            .groups
+            .by_name
             .get_key_value(group)
             .map(|(name, _)| name.clone())
-            .zip(self.groups.get_mut(group))
+            .zip(self.by_name.get_mut(group))
         else {
             return;
         };
@@ -63,7 +63,7 @@ impl Groups {
         let Some(name) = self.in_flight.remove(&seq) else {
             return;
         };
-        if let Some(group) = self.groups.get_mut(&name) {
+        if let Some(group) = self.by_name.get_mut(&name) {
             group.in_flight -= 1;
             if group.in_flight == 0 {
                 self.free.insert(group.head, name);
@@ -72,12 +72,12 @@ impl Groups {
     }
 
     pub(crate) fn head(&self, group: &str) -> Option<i64> {
-        self.groups.get(group).map(|group| group.head)
+        self.by_name.get(group).map(|group| group.head)
     }
 
     /// The group begins elsewhere now; `None` when it is empty.
     pub(crate) fn set_head(&mut self, group: &str, head: Option<i64>) {
-        let Some(state) = self.groups.get_mut(group) else {
+        let Some(state) = self.by_name.get_mut(group) else {
             return;
         };
         let freed = self.free.remove(&state.head);
@@ -89,7 +89,7 @@ impl Groups {
                 }
             }
             None => {
-                self.groups.remove(group);
+                self.by_name.remove(group);
             }
         }
     }

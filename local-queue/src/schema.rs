@@ -162,3 +162,41 @@ fn prepare(conn: &Connection, found: i64, max_bytes: Option<u64>) -> rusqlite::R
     }
     Ok(())
 }
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, reason = "a test stops at the first failure")]
+
+    use super::*;
+
+    /// A directory that an earlier version wrote is brought up to date, with what it holds.
+    #[test]
+    fn version_one_becomes_the_current_version() {
+        let dir = tempfile::tempdir().unwrap();
+        let old = Connection::open(dir.path().join("queue.sqlite3")).unwrap();
+        old.execute_batch(&format!(
+            "{VERSION_1} PRAGMA user_version = 1;
+             INSERT INTO queue (name, settings, created_at, modified_at) VALUES ('q', '{{}}', 1, 1);
+             INSERT INTO delivery VALUES (1, 2, 3, 4, 5, 6, 7);
+             INSERT INTO payload VALUES (8, x'00', x'00', NULL, NULL, NULL, 'body');"
+        ))
+        .unwrap();
+        drop(old);
+        for _ in 0..2 {
+            let database = Database::open(dir.path(), None).unwrap();
+            let one = |sql: &str| -> String {
+                let conn = &database.conn;
+                conn.query_row(sql, [], |row| row.get(0)).unwrap()
+            };
+            assert_eq!(one("SELECT tags || next_seq FROM queue"), "{}1");
+            assert_eq!(
+                one("SELECT seq || coalesce(group_id, '-') FROM delivery"),
+                "3-"
+            );
+            assert_eq!(
+                one("SELECT body || coalesce(group_id, '-') FROM payload"),
+                "body-"
+            );
+        }
+    }
+}

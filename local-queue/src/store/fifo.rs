@@ -18,10 +18,10 @@ use crate::model::{Message, MessageId, QueueName, Receipt, SequenceNumber};
 use crate::schedule::Lease;
 
 /// What each kind of queue refuses in a message; of a FIFO queue, the deduplication id.
-pub(super) fn check_kind<'a>(
-    fifo: Option<&FifoSettings>,
-    message: &'a PreparedMessage,
-) -> Result<Option<&'a str>, QueueError> {
+pub(super) fn check_kind(
+    fifo: Option<FifoSettings>,
+    message: &PreparedMessage,
+) -> Result<Option<&str>, QueueError> {
     let refuse = |parameter, value| Err(QueueError::NotOfThisQueueType { parameter, value });
     let id = message.deduplication_id.as_deref();
     let Some(fifo) = fifo else {
@@ -46,7 +46,7 @@ pub(super) fn check_kind<'a>(
 }
 
 /// What a message is told from others by, within its queue. Ids hold no spaces.
-fn deduplication_key(fifo: &FifoSettings, group: &str, id: &str) -> String {
+fn deduplication_key(fifo: FifoSettings, group: &str, id: &str) -> String {
     match fifo.deduplication_scope {
         DeduplicationScope::Queue => id.to_owned(),
         DeduplicationScope::MessageGroup => format!("{group} {id}"),
@@ -75,7 +75,7 @@ impl Queue {
         id: &str,
         now: u64,
     ) -> rusqlite::Result<Option<Stored>> {
-        let (Some(fifo), Some(group)) = (&self.settings.fifo, &message.group_id) else {
+        let (Some(fifo), Some(group)) = (self.settings.fifo, &message.group_id) else {
             return Ok(None);
         };
         conn.prepare_cached(
@@ -107,7 +107,7 @@ impl Queue {
         row: i64,
         now: u64,
     ) -> rusqlite::Result<()> {
-        let (Some(fifo), Some(group)) = (&self.settings.fifo, &message.group_id) else {
+        let (Some(fifo), Some(group)) = (self.settings.fifo, &message.group_id) else {
             return Ok(());
         };
         conn.prepare_cached("INSERT OR REPLACE INTO deduplication VALUES (?1, ?2, ?3, ?4, ?5)")?

@@ -392,7 +392,7 @@ impl Queue {
         now: u64,
     ) -> StoreResult<Stored> {
         validate::check_size(message.bytes, self.settings.maximum_message_bytes)?;
-        let deduplication_id = check_kind(self.settings.fifo.as_ref(), message)?;
+        let deduplication_id = check_kind(self.settings.fifo, message)?;
         if let Some(id) = deduplication_id
             && let Some(first) = self.duplicate_of(conn, message, id, now)?
         {

@@ -353,7 +353,9 @@ impl ActiveMove {
 
 /// A handle as SQS makes them: base64 of a JSON object.
 fn handle(id: Uuid, source_arn: &str) -> String {
-    STANDARD.encode(serde_json::json!({ "taskId": id.to_string(), "sourceArn": source_arn }).to_string())
+    STANDARD.encode(
+        serde_json::json!({ "taskId": id.to_string(), "sourceArn": source_arn }).to_string(),
+    )
 }
 
 fn task_id(handle: &str) -> Option<Uuid> {

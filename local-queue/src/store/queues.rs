@@ -22,13 +22,13 @@ impl Store {
         tags: &BTreeMap<String, String>,
         now: u64,
     ) -> StoreResult<()> {
+        changes.check_new(name)?;
         if let Some(queue) = self.queues.get(name) {
             return match changes.conflict_with(&queue.settings) {
                 Some(attribute) => Err(QueueError::QueueNameExists { attribute }),
                 None => Ok(()),
             };
         }
-        changes.check_new(name)?;
         let settings = changes.applied_to(&QueueSettings::default_of(name));
         check_together(&settings)?;
         self.check_redrive(name, &settings)?;
