@@ -246,3 +246,109 @@ fn a_release_leaves_no_trace_of_the_receive() {
         Deletion::Stale
     );
 }
+
+fn fifo_name() -> QueueName {
+    QueueName::parse("q.fifo").unwrap()
+}
+
+fn fifo_store() -> (tempfile::TempDir, Store) {
+    let (dir, mut store) = store();
+    let changes = AttributeChanges {
+        fifo: Some(true),
+        retention_secs: Some(3_600),
+        ..AttributeChanges::default()
+    };
+    let tags = BTreeMap::new();
+    store
+        .create_queue(&fifo_name(), &changes, &tags, START)
+        .unwrap();
+    (dir, store)
+}
+
+fn send_fifo(store: &mut Store, group: &str, id: &str, now: u64) -> Stored {
+    let message = PreparedMessage {
+        id: MessageId(Uuid::new_v4()),
+        body: id.to_owned(),
+        body_md5: Md5Digest::of_body(id),
+        attributes: None,
+        trace_header: None,
+        delay_secs: None,
+        group_id: Some(group.to_owned()),
+        deduplication_id: Some(id.to_owned()),
+        body_sha256: None,
+        bytes: 1,
+    };
+    let mut results = store.send(&fifo_name(), &[message], now).unwrap();
+    results.remove(0).unwrap()
+}
+
+fn take_fifo(store: &mut Store, now: u64) -> Vec<String> {
+    let taken = store.take(&fifo_name(), &TEN, now).unwrap();
+    taken.messages.into_iter().map(|m| m.body).collect()
+}
+
+#[test]
+fn a_deduplication_id_is_free_again_after_five_minutes() {
+    const WINDOW: u64 = limits::DEDUPLICATION_MS;
+    let (_dir, mut store) = fifo_store();
+    let first = send_fifo(&mut store, "g", "a", START);
+    let again = send_fifo(&mut store, "g", "a", START + WINDOW - 1);
+    assert_eq!(again.id, first.id);
+    let later = send_fifo(&mut store, "g", "a", START + WINDOW);
+    assert_ne!(later.id, first.id);
+    assert_eq!(take_fifo(&mut store, START + WINDOW), ["a", "a"]);
+    let remembered = |store: &Store| -> u64 {
+        let sql = "SELECT count(*) FROM deduplication";
+        let conn = &store.database.conn;
+        conn.query_row(sql, [], |row| row.get(0)).unwrap()
+    };
+    store.sweep(START + 2 * WINDOW - 1).unwrap();
+    assert_eq!(remembered(&store), 1);
+    store.sweep(START + 2 * WINDOW).unwrap();
+    assert_eq!(remembered(&store), 0);
+}
+
+#[test]
+fn a_group_is_freed_when_its_visibility_timeouts_end() {
+    let (_dir, mut store) = fifo_store();
+    for (group, id) in [("a", "a1"), ("a", "a2"), ("b", "b1")] {
+        send_fifo(&mut store, group, id, START);
+    }
+    let first = store.take(&fifo_name(), &ONE, START).unwrap().messages;
+    assert_eq!(first[0].body, "a1");
+    assert_eq!(take_fifo(&mut store, START + 1), ["b1"]);
+    assert!(!store.has_available(&fifo_name(), START + 29_999));
+    assert!(store.has_available(&fifo_name(), START + 30_000));
+    assert_eq!(take_fifo(&mut store, START + 30_000), ["a1", "a2"]);
+}
+
+#[test]
+fn messages_past_their_retention_leave_their_groups() {
+    let (_dir, mut store) = fifo_store();
+    let hour = 60 * MINUTE;
+    for (id, at) in [("1", START), ("2", START), ("3", START + 1)] {
+        send_fifo(&mut store, "g", id, at);
+    }
+    assert_eq!(take_fifo(&mut store, START + hour), ["3"]);
+    send_fifo(&mut store, "h", "4", START + hour);
+    store.sweep(START + 2 * hour).unwrap();
+    assert!(take_fifo(&mut store, START + 2 * hour).is_empty());
+    assert_eq!(rows(&store), (0, 0));
+}
+
+#[test]
+fn what_was_undone_blocks_no_group() {
+    let (_dir, mut store) = fifo_store();
+    send_fifo(&mut store, "g", "1", START);
+    store.commit().unwrap();
+    store.begin(true).unwrap();
+    send_fifo(&mut store, "g", "2", START);
+    assert_eq!(take_fifo(&mut store, START), ["1", "2"]);
+    store.roll_back(START).unwrap();
+    store.begin(true).unwrap();
+    assert_eq!(take_fifo(&mut store, START), ["1"]);
+    // Undone, the send of 2 is not remembered either.
+    let second = send_fifo(&mut store, "h", "2", START);
+    assert!(second.sequence_number.is_some());
+    assert_eq!(take_fifo(&mut store, START), ["2"]);
+}
