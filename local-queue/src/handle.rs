@@ -496,7 +496,9 @@ impl LocalQueue {
     }
 
     /// Deletes a received message. All three [`Deletion`]s are SQS's success; only the latest
-    /// receipt handle of a message deletes it (SQS API Reference, `DeleteMessage`).
+    /// receipt handle of a message deletes it (SQS API Reference, `DeleteMessage`). A FIFO queue
+    /// refuses a handle whose visibility timeout is over
+    /// ([`QueueError::ReceiptHandleHasExpired`]).
     pub async fn delete(
         &self,
         queue: &QueueName,
