@@ -482,6 +482,10 @@ impl AttributeChanges {
     /// The first attribute set here whose value in `settings` is another one.
     pub(crate) fn conflict_with(&self, settings: &QueueSettings) -> Option<&'static str> {
         let wanted = self.applied_to(settings);
+        let (new, old) = (
+            wanted.fifo.unwrap_or_default(),
+            settings.fifo.unwrap_or_default(),
+        );
         [
             (DELAY, wanted.delay_secs == settings.delay_secs),
             (
@@ -502,7 +506,12 @@ impl AttributeChanges {
                 REDRIVE_ALLOW,
                 wanted.redrive_allow == settings.redrive_allow,
             ),
-            (CONTENT_BASED, wanted.fifo == settings.fifo),
+            (
+                CONTENT_BASED,
+                new.content_based_deduplication == old.content_based_deduplication,
+            ),
+            (SCOPE, new.deduplication_scope == old.deduplication_scope),
+            (THROUGHPUT, new.throughput_limit == old.throughput_limit),
             ("Policy", wanted.inert == settings.inert),
         ]
         .into_iter()
