@@ -58,18 +58,22 @@ impl Store {
 
     /// Forgets what was sent to FIFO queues more than five minutes ago; whether there is more.
     fn sweep_deduplication(&self, now: u64) -> StoreResult<bool> {
-        let deleted = self
-            .database
-            .conn
-            .prepare_cached(
-                "DELETE FROM deduplication WHERE (queue_id, key) IN
-                     (SELECT queue_id, key FROM deduplication WHERE sent_at <= ?1 LIMIT ?2)",
-            )?
-            .execute(params![
-                now.saturating_sub(limits::DEDUPLICATION_MS),
-                limits::SWEEP_DELETE_ROWS
-            ])?;
-        Ok(deleted == limits::SWEEP_DELETE_ROWS)
+        let conn = &self.database.conn;
+        let until = now.saturating_sub(limits::DEDUPLICATION_MS);
+        let mut old = conn.prepare_cached(
+            "SELECT queue_id, key FROM deduplication WHERE sent_at <= ?1 LIMIT ?2",
+        )?;
+        let old = old.query_map(params![until, limits::SWEEP_DELETE_ROWS], |row| {
+            Ok((row.get(0)?, row.get(1)?))
+        })?;
+        let old: Vec<(i64, String)> = old.collect::<rusqlite::Result<_>>()?;
+        // One by one: a row value `IN` a subquery would read each queue's rows whole.
+        let mut delete =
+            conn.prepare_cached("DELETE FROM deduplication WHERE queue_id = ?1 AND key = ?2")?;
+        for (queue_id, key) in &old {
+            delete.execute(params![queue_id, key])?;
+        }
+        Ok(old.len() == limits::SWEEP_DELETE_ROWS)
     }
 
     fn sweep_expired(&mut self, name: &QueueName, now: u64) -> StoreResult<Swept> {
