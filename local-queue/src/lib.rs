@@ -1,6 +1,7 @@
 //! An embedded, durable message queue with the semantics of Amazon SQS, standard and FIFO, kept in
 //! one `SQLite` database. Two faces: [`LocalQueue`], typed and in-process, and [`Server`], the AWS
-//! JSON 1.0 and query protocols for unmodified SQS clients. Knows nothing of Gristmill and of AWS SDKs.
+//! JSON 1.0 and query protocols for unmodified SQS clients. Knows nothing of Gristmill and of AWS
+//! SDKs.
 //!
 //! An acknowledged send is on disk. A message is hidden from others for its visibility timeout,
 //! and delivered again until it is deleted, dead-lettered or past its retention period.
