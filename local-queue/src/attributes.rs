@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::errors::QueueError;
 use crate::limits;
-use crate::model::{ACCOUNT_ID, Depth, QueueName};
+use crate::model::{Depth, QueueName};
 
 /// A queue's settings, every one with a value.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -26,6 +26,12 @@ pub struct QueueSettings {
     pub visibility_secs: u32,
     /// `RedrivePolicy`; without one, messages are received without end.
     pub redrive: Option<RedrivePolicy>,
+    /// `RedriveAllowPolicy`; without one, every queue may name this one as its dead-letter queue.
+    #[serde(default)]
+    pub redrive_allow: Option<RedriveAllowPolicy>,
+    /// What only FIFO queues have.
+    #[serde(default)]
+    pub fifo: Option<FifoSettings>,
     /// Attributes that are kept and returned but change nothing here (`Policy`, `Kms…`).
     #[serde(default)]
     pub inert: BTreeMap<String, String>,
@@ -41,8 +47,169 @@ impl Default for QueueSettings {
             receive_wait_secs: 0,
             visibility_secs: 30,
             redrive: None,
+            redrive_allow: None,
+            fifo: None,
             inert: BTreeMap::new(),
         }
+    }
+}
+
+impl QueueSettings {
+    /// The defaults of `CreateQueue` for a queue of this name.
+    pub(crate) fn default_of(name: &QueueName) -> Self {
+        Self {
+            fifo: name.is_fifo().then(FifoSettings::default),
+            ..Self::default()
+        }
+    }
+}
+
+/// The settings that only FIFO queues have.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct FifoSettings {
+    /// `ContentBasedDeduplication`: a message without deduplication id has its body's SHA-256.
+    pub content_based_deduplication: bool,
+    /// `DeduplicationScope`.
+    pub deduplication_scope: DeduplicationScope,
+    /// `FifoThroughputLimit`; has no effect here, where throughput has no quota.
+    pub throughput_limit: ThroughputLimit,
+}
+
+/// Within what a deduplication id is unique.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub enum DeduplicationScope {
+    /// The queue.
+    #[default]
+    Queue,
+    /// The message's group.
+    MessageGroup,
+}
+
+/// What SQS's throughput quota counts.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub enum ThroughputLimit {
+    /// The queue.
+    #[default]
+    PerQueue,
+    /// Each message group; only with [`DeduplicationScope::MessageGroup`].
+    PerMessageGroupId,
+}
+
+impl DeduplicationScope {
+    fn parse(value: &str) -> Result<Self, QueueError> {
+        match value {
+            "queue" => Ok(Self::Queue),
+            "messageGroup" => Ok(Self::MessageGroup),
+            _ => Err(QueueError::attribute(
+                SCOPE,
+                format!("`{value}` must be queue or messageGroup"),
+            )),
+        }
+    }
+
+    fn as_str(self) -> &'static str {
+        match self {
+            Self::Queue => "queue",
+            Self::MessageGroup => "messageGroup",
+        }
+    }
+}
+
+impl ThroughputLimit {
+    fn parse(value: &str) -> Result<Self, QueueError> {
+        match value {
+            "perQueue" => Ok(Self::PerQueue),
+            "perMessageGroupId" => Ok(Self::PerMessageGroupId),
+            _ => Err(QueueError::attribute(
+                THROUGHPUT,
+                format!("`{value}` must be perQueue or perMessageGroupId"),
+            )),
+        }
+    }
+
+    fn as_str(self) -> &'static str {
+        match self {
+            Self::PerQueue => "perQueue",
+            Self::PerMessageGroupId => "perMessageGroupId",
+        }
+    }
+}
+
+/// Which queues may name this one as their dead-letter queue
+/// (SQS API Reference, `SetQueueAttributes`, `RedriveAllowPolicy`).
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct RedriveAllowPolicy {
+    /// All, none, or those in `source_queue_arns`.
+    pub redrive_permission: RedrivePermission,
+    /// The ARNs of the queues that may; with [`RedrivePermission::ByQueue`] 1 to 10.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub source_queue_arns: Vec<String>,
+}
+
+/// See [`RedriveAllowPolicy`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub enum RedrivePermission {
+    /// Every queue.
+    AllowAll,
+    /// No queue.
+    DenyAll,
+    /// The queues that are named.
+    ByQueue,
+}
+
+impl RedriveAllowPolicy {
+    fn parse(json: &str) -> Result<Self, QueueError> {
+        let policy: Self = serde_json::from_str(json).map_err(|error| {
+            QueueError::attribute(
+                REDRIVE_ALLOW,
+                format!("not a redrive allow policy: {error}"),
+            )
+        })?;
+        policy.check().map(|()| policy)
+    }
+
+    fn check(&self) -> Result<(), QueueError> {
+        let count = self.source_queue_arns.len();
+        let fits = match self.redrive_permission {
+            RedrivePermission::ByQueue => (1..=limits::MAX_REDRIVE_SOURCES).contains(&count),
+            RedrivePermission::AllowAll | RedrivePermission::DenyAll => count == 0,
+        };
+        if fits {
+            return Ok(());
+        }
+        Err(QueueError::attribute(
+            REDRIVE_ALLOW,
+            format!("{count} sourceQueueArns: byQueue takes 1 to 10, allowAll and denyAll none"),
+        ))
+    }
+
+    /// Whether the queue of this name may be a source.
+    pub(crate) fn allows(&self, source: &QueueName) -> bool {
+        match self.redrive_permission {
+            RedrivePermission::AllowAll => true,
+            RedrivePermission::DenyAll => false,
+            RedrivePermission::ByQueue => self
+                .source_queue_arns
+                .iter()
+                .any(|arn| QueueName::from_arn(arn).as_ref() == Some(source)),
+        }
+    }
+
+    fn to_json(&self) -> String {
+        let permission = match self.redrive_permission {
+            RedrivePermission::AllowAll => "allowAll",
+            RedrivePermission::DenyAll => "denyAll",
+            RedrivePermission::ByQueue => "byQueue",
+        };
+        let mut json = serde_json::json!({ "redrivePermission": permission });
+        if !self.source_queue_arns.is_empty() {
+            json["sourceQueueArns"] = self.source_queue_arns.clone().into();
+        }
+        json.to_string()
     }
 }
 
@@ -58,13 +225,9 @@ pub struct RedrivePolicy {
 impl RedrivePolicy {
     /// The target's name out of its ARN `arn:aws:sqs:REGION:000000000000:NAME`.
     pub fn target(&self) -> Result<QueueName, QueueError> {
-        let parts: Vec<&str> = self.target_arn.split(':').collect();
-        match parts[..] {
-            ["arn", _, "sqs", _, ACCOUNT_ID, name] => QueueName::parse(name),
-            _ => Err(redrive_error(
-                "deadLetterTargetArn must be arn:aws:sqs:REGION:000000000000:NAME",
-            )),
-        }
+        QueueName::from_arn(&self.target_arn).ok_or_else(|| {
+            redrive_error("deadLetterTargetArn must be arn:aws:sqs:REGION:000000000000:NAME")
+        })
     }
 
     fn parse(json: &str) -> Result<Self, QueueError> {
@@ -129,6 +292,16 @@ pub struct AttributeChanges {
     pub visibility_secs: Option<u32>,
     /// See [`QueueSettings::redrive`]; `Some(None)` removes the policy.
     pub redrive: Option<Option<RedrivePolicy>>,
+    /// See [`QueueSettings::redrive_allow`]; `Some(None)` removes the policy.
+    pub redrive_allow: Option<Option<RedriveAllowPolicy>>,
+    /// `FifoQueue`: `Some(true)` is required to create a queue whose name ends with `.fifo`.
+    pub fifo: Option<bool>,
+    /// See [`FifoSettings::content_based_deduplication`].
+    pub content_based_deduplication: Option<bool>,
+    /// See [`FifoSettings::deduplication_scope`].
+    pub deduplication_scope: Option<DeduplicationScope>,
+    /// See [`FifoSettings::throughput_limit`].
+    pub throughput_limit: Option<ThroughputLimit>,
     /// See [`QueueSettings::inert`]; an empty value removes the attribute.
     pub inert: BTreeMap<String, String>,
 }
@@ -139,18 +312,22 @@ const RETENTION: &str = "MessageRetentionPeriod";
 const RECEIVE_WAIT: &str = "ReceiveMessageWaitTimeSeconds";
 const VISIBILITY: &str = "VisibilityTimeout";
 const REDRIVE: &str = "RedrivePolicy";
-const INERT: [&str; 5] = [
-    "Policy",
-    "KmsMasterKeyId",
-    "KmsDataKeyReusePeriodSeconds",
-    "SqsManagedSseEnabled",
-    "RedriveAllowPolicy",
-];
-const FIFO: [&str; 4] = [
-    "FifoQueue",
-    "ContentBasedDeduplication",
-    "DeduplicationScope",
-    "FifoThroughputLimit",
+const REDRIVE_ALLOW: &str = "RedriveAllowPolicy";
+const FIFO_QUEUE: &str = "FifoQueue";
+const CONTENT_BASED: &str = "ContentBasedDeduplication";
+const SCOPE: &str = "DeduplicationScope";
+const THROUGHPUT: &str = "FifoThroughputLimit";
+const KMS_REUSE: &str = "KmsDataKeyReusePeriodSeconds";
+const MANAGED_SSE: &str = "SqsManagedSseEnabled";
+const INERT: [&str; 4] = ["Policy", "KmsMasterKeyId", KMS_REUSE, MANAGED_SSE];
+/// Attributes that a queue may be without.
+const OPTIONAL: [&str; 6] = [
+    REDRIVE,
+    REDRIVE_ALLOW,
+    FIFO_QUEUE,
+    CONTENT_BASED,
+    SCOPE,
+    THROUGHPUT,
 ];
 const COMPUTED: [&str; 6] = [
     "ApproximateNumberOfMessages",
@@ -166,6 +343,7 @@ const SIZE_RANGE: RangeInclusive<u32> =
     limits::MIN_MAXIMUM_MESSAGE_BYTES..=limits::MAX_MESSAGE_BYTES;
 const WAIT_RANGE: RangeInclusive<u32> = 0..=limits::MAX_WAIT_SECS;
 const VISIBILITY_RANGE: RangeInclusive<u32> = 0..=limits::MAX_VISIBILITY_SECS;
+const KMS_REUSE_RANGE: RangeInclusive<u32> = 60..=86_400;
 
 impl AttributeChanges {
     /// Reads SQS's string map; refuses unknown names and values out of range.
@@ -180,14 +358,19 @@ impl AttributeChanges {
                 VISIBILITY => changes.visibility_secs = Some(number(VISIBILITY, value)?),
                 REDRIVE if value.is_empty() => changes.redrive = Some(None),
                 REDRIVE => changes.redrive = Some(Some(RedrivePolicy::parse(value)?)),
-                inert if INERT.contains(&inert) => {
-                    changes.inert.insert(name.clone(), value.clone());
+                REDRIVE_ALLOW if value.is_empty() => changes.redrive_allow = Some(None),
+                REDRIVE_ALLOW => {
+                    changes.redrive_allow = Some(Some(RedriveAllowPolicy::parse(value)?));
                 }
-                fifo if FIFO.contains(&fifo) => {
-                    return Err(QueueError::parameter(
-                        "Attributes",
-                        format!("{fifo}: FIFO queues are not supported yet"),
-                    ));
+                FIFO_QUEUE => changes.fifo = Some(boolean(FIFO_QUEUE, value)?),
+                CONTENT_BASED => {
+                    changes.content_based_deduplication = Some(boolean(CONTENT_BASED, value)?);
+                }
+                SCOPE => changes.deduplication_scope = Some(DeduplicationScope::parse(value)?),
+                THROUGHPUT => changes.throughput_limit = Some(ThroughputLimit::parse(value)?),
+                inert if INERT.contains(&inert) => {
+                    check_inert(inert, value)?;
+                    changes.inert.insert(name.clone(), value.clone());
                 }
                 _ => return Err(QueueError::InvalidAttributeName(name.clone())),
             }
@@ -211,7 +394,54 @@ impl AttributeChanges {
             )?;
             redrive.target()?;
         }
-        Ok(())
+        match &self.redrive_allow {
+            Some(Some(policy)) => policy.check(),
+            _ => Ok(()),
+        }
+    }
+
+    /// Checks what a new queue's name and `FifoQueue` say of each other.
+    pub(crate) fn check_new(&self, name: &QueueName) -> Result<(), QueueError> {
+        match (name.is_fifo(), self.fifo) {
+            (true, Some(true)) | (false, None) => self.check_kind(name),
+            (true, _) => Err(QueueError::parameter(
+                "QueueName",
+                "Can only include alphanumeric characters, hyphens, or underscores. 1 to 80 in \
+                 length. A name that ends with .fifo needs the attribute FifoQueue = true.",
+            )),
+            (false, Some(true)) => Err(QueueError::parameter(
+                "QueueName",
+                "The name of a FIFO queue can only include alphanumeric characters, hyphens, or \
+                 underscores, must end with .fifo suffix and be 1 to 80 in length.",
+            )),
+            // SQS knows the attribute with the value true only.
+            (false, Some(false)) => Err(QueueError::InvalidAttributeName(FIFO_QUEUE.to_owned())),
+        }
+    }
+
+    /// Refuses a FIFO queue's attributes on a standard queue, and a change of the kind.
+    pub(crate) fn check_kind(&self, name: &QueueName) -> Result<(), QueueError> {
+        if name.is_fifo() {
+            return if self.fifo == Some(false) {
+                Err(QueueError::attribute(
+                    FIFO_QUEUE,
+                    "a queue's kind cannot be changed",
+                ))
+            } else {
+                Ok(())
+            };
+        }
+        if self.fifo.is_some() {
+            return Err(QueueError::InvalidAttributeName(FIFO_QUEUE.to_owned()));
+        }
+        if self.content_based_deduplication.is_some() {
+            return Err(QueueError::InvalidAttributeName(CONTENT_BASED.to_owned()));
+        }
+        let scope = self.deduplication_scope.map(|_| SCOPE);
+        match scope.or(self.throughput_limit.map(|_| THROUGHPUT)) {
+            Some(attribute) => Err(QueueError::FifoAttribute(attribute)),
+            None => Ok(()),
+        }
     }
 
     /// `settings` with these changes.
@@ -227,6 +457,18 @@ impl AttributeChanges {
         if let Some(redrive) = &self.redrive {
             next.redrive.clone_from(redrive);
         }
+        if let Some(allow) = &self.redrive_allow {
+            next.redrive_allow.clone_from(allow);
+            // Where schema version 1 kept it, without effect.
+            next.inert.remove(REDRIVE_ALLOW);
+        }
+        if let Some(fifo) = &mut next.fifo {
+            fifo.content_based_deduplication = self
+                .content_based_deduplication
+                .unwrap_or(fifo.content_based_deduplication);
+            fifo.deduplication_scope = self.deduplication_scope.unwrap_or(fifo.deduplication_scope);
+            fifo.throughput_limit = self.throughput_limit.unwrap_or(fifo.throughput_limit);
+        }
         for (name, value) in &self.inert {
             if value.is_empty() {
                 next.inert.remove(name);
@@ -240,6 +482,10 @@ impl AttributeChanges {
     /// The first attribute set here whose value in `settings` is another one.
     pub(crate) fn conflict_with(&self, settings: &QueueSettings) -> Option<&'static str> {
         let wanted = self.applied_to(settings);
+        let (new, old) = (
+            wanted.fifo.unwrap_or_default(),
+            settings.fifo.unwrap_or_default(),
+        );
         [
             (DELAY, wanted.delay_secs == settings.delay_secs),
             (
@@ -256,6 +502,16 @@ impl AttributeChanges {
                 wanted.visibility_secs == settings.visibility_secs,
             ),
             (REDRIVE, wanted.redrive == settings.redrive),
+            (
+                REDRIVE_ALLOW,
+                wanted.redrive_allow == settings.redrive_allow,
+            ),
+            (
+                CONTENT_BASED,
+                new.content_based_deduplication == old.content_based_deduplication,
+            ),
+            (SCOPE, new.deduplication_scope == old.deduplication_scope),
+            (THROUGHPUT, new.throughput_limit == old.throughput_limit),
             ("Policy", wanted.inert == settings.inert),
         ]
         .into_iter()
@@ -267,6 +523,43 @@ fn number(attribute: &'static str, value: &str) -> Result<u32, QueueError> {
     value
         .parse()
         .map_err(|_| QueueError::attribute(attribute, format!("`{value}` is no integer")))
+}
+
+fn boolean(attribute: &'static str, value: &str) -> Result<bool, QueueError> {
+    match value.to_ascii_lowercase().as_str() {
+        "true" => Ok(true),
+        "false" => Ok(false),
+        _ => Err(QueueError::attribute(
+            attribute,
+            format!("`{value}` must be true or false"),
+        )),
+    }
+}
+
+/// Attributes without effect here are kept only in a form that SQS would take, too.
+fn check_inert(attribute: &str, value: &str) -> Result<(), QueueError> {
+    match attribute {
+        _ if value.is_empty() => Ok(()),
+        KMS_REUSE => in_range(KMS_REUSE, Some(number(KMS_REUSE, value)?), &KMS_REUSE_RANGE),
+        MANAGED_SSE => boolean(MANAGED_SSE, value).map(drop),
+        _ => Ok(()),
+    }
+}
+
+/// Refuses settings whose parts contradict each other.
+pub(crate) fn check_together(settings: &QueueSettings) -> Result<(), QueueError> {
+    let contradicts = settings.fifo.is_some_and(|fifo| {
+        fifo.throughput_limit == ThroughputLimit::PerMessageGroupId
+            && fifo.deduplication_scope == DeduplicationScope::Queue
+    });
+    if contradicts {
+        return Err(QueueError::attribute(
+            THROUGHPUT,
+            "The perMessageGroupId value is allowed only when the value for DeduplicationScope is \
+             messageGroup.",
+        ));
+    }
+    Ok(())
 }
 
 fn in_range(
@@ -316,7 +609,7 @@ impl QueueDescription {
                 known if every.contains_key(known) => {
                     chosen.insert(name.clone(), every[known].clone());
                 }
-                unset if unset == REDRIVE || INERT.contains(&unset) || FIFO.contains(&unset) => {}
+                unset if OPTIONAL.contains(&unset) || INERT.contains(&unset) => {}
                 _ => return Err(QueueError::InvalidAttributeName(name.clone())),
             }
         }
@@ -340,12 +633,19 @@ impl QueueDescription {
             (VISIBILITY, settings.visibility_secs.to_string()),
         ];
         let redrive = settings.redrive.iter().map(|r| (REDRIVE, r.to_json()));
-        let mut all: BTreeMap<String, String> = pairs
-            .into_iter()
-            .chain(redrive)
-            .map(|(name, v)| (name.to_owned(), v))
-            .collect();
-        all.extend(settings.inert.clone());
+        let allow = settings.redrive_allow.iter();
+        let allow = allow.map(|policy| (REDRIVE_ALLOW, policy.to_json()));
+        let fifo = settings.fifo.iter().flat_map(|fifo| {
+            [
+                (FIFO_QUEUE, true.to_string()),
+                (CONTENT_BASED, fifo.content_based_deduplication.to_string()),
+                (SCOPE, fifo.deduplication_scope.as_str().to_owned()),
+                (THROUGHPUT, fifo.throughput_limit.as_str().to_owned()),
+            ]
+        });
+        let mut all = settings.inert.clone();
+        let typed = pairs.into_iter().chain(redrive).chain(allow).chain(fifo);
+        all.extend(typed.map(|(name, value)| (name.to_owned(), value)));
         all
     }
 }

@@ -89,6 +89,9 @@ pub enum QueueError {
     /// A queue attribute that does not exist.
     #[error("Unknown Attribute {0}.")]
     InvalidAttributeName(String),
+    /// An attribute of FIFO queues on a standard queue.
+    #[error("You can specify the {0} only when FifoQueue is set to true.")]
+    FifoAttribute(&'static str),
     /// A queue attribute's value is out of its range or not in its form.
     #[error("Invalid value for the parameter {attribute}. Reason: {reason}")]
     InvalidAttributeValue {
@@ -138,6 +141,34 @@ pub enum QueueError {
         /// The sum that was sent.
         bytes: usize,
     },
+    /// A message of a FIFO queue has neither an id nor a digest to be told from duplicates by.
+    #[error(
+        "The queue should either have ContentBasedDeduplication enabled or MessageDeduplicationId \
+         provided explicitly"
+    )]
+    NoDeduplicationId,
+    /// A parameter of one kind of queue on the other kind.
+    #[error(
+        "Value {value} for parameter {parameter} is invalid. Reason: The request includes a \
+         parameter that is not valid for this queue type."
+    )]
+    NotOfThisQueueType {
+        /// The parameter's name on the wire.
+        parameter: &'static str,
+        /// What was sent.
+        value: String,
+    },
+    /// A handle of a message of a FIFO queue whose visibility timeout is over.
+    #[error(
+        "Value {0} for parameter ReceiptHandle is invalid. Reason: The receipt handle has expired."
+    )]
+    ReceiptHandleHasExpired(String),
+    /// A message move task names a queue or a task that is not there.
+    #[error("The resource that you specified for the {0} parameter doesn't exist.")]
+    ResourceNotFound(&'static str),
+    /// A message move task cannot be started or cancelled as things are.
+    #[error("{0}")]
+    MoveTaskRefused(&'static str),
     /// The operation exists in SQS but not here (yet).
     #[error("{0}")]
     UnsupportedOperation(String),

@@ -1,11 +1,14 @@
 //! The typed, in-process face of the queue: what callers hold.
 //! Owns checks before the writer and the cancellation of receives; refuses to know SQL and HTTP.
 
+use std::collections::BTreeMap;
+use std::fmt::Write as _;
 use std::path::Path;
 use std::sync::Arc;
 use std::thread::JoinHandle;
 use std::time::Duration;
 
+use sha2::{Digest as _, Sha256};
 use tokio::sync::{mpsc, oneshot};
 use uuid::Uuid;
 
@@ -14,12 +17,12 @@ use crate::digest::Md5Digest;
 use crate::errors::{OpenError, QueueError};
 use crate::limits;
 use crate::model::{
-    BatchEntry, BatchOutcome, Deletion, Depth, Message, MessageAttribute, MessageId,
-    OutgoingMessage, QueueName, QueuePage, ReceiptHandle, ReceiveOptions, SentMessage,
+    BatchEntry, BatchOutcome, Deletion, Depth, Message, MessageAttribute, MessageId, MoveRequest,
+    MoveTask, OutgoingMessage, QueueName, QueuePage, ReceiptHandle, ReceiveOptions, SentMessage,
     VisibilityChange,
 };
 use crate::operation::{Op, Receiver, Slot};
-use crate::store::{PreparedMessage, Store, Take};
+use crate::store::{PreparedMessage, Store, Stored, Take};
 use crate::validate;
 use crate::writer::{Clock, Writer};
 
@@ -120,11 +123,32 @@ impl LocalQueue {
         queue: &QueueName,
         changes: AttributeChanges,
     ) -> Result<(), QueueError> {
+        self.create_tagged_queue(queue, changes, BTreeMap::new())
+            .await
+    }
+
+    /// As [`Self::create_queue`]; a queue that is new gets `tags`.
+    pub async fn create_tagged_queue(
+        &self,
+        queue: &QueueName,
+        changes: AttributeChanges,
+        tags: BTreeMap<String, String>,
+    ) -> Result<(), QueueError> {
         changes.check()?;
+        if !tags.is_empty() {
+            validate::tags(&tags)?;
+        }
+        if tags.len() > limits::MAX_TAGS {
+            return Err(QueueError::parameter(
+                "tags",
+                "a queue has at most 50 tags.",
+            ));
+        }
         let queue = queue.clone();
         self.call(|slot| Op::Create {
             queue,
             changes,
+            tags,
             slot,
         })
         .await
@@ -138,8 +162,11 @@ impl LocalQueue {
         }
         let dead_letter = queue.dead_letter()?;
         if !self.exists(&dead_letter).await? {
-            self.create_queue(&dead_letter, AttributeChanges::default())
-                .await?;
+            let changes = AttributeChanges {
+                fifo: queue.is_fifo().then_some(true),
+                ..AttributeChanges::default()
+            };
+            self.create_queue(&dead_letter, changes).await?;
         }
         let redrive = RedrivePolicy {
             target_arn: self.queue_arn(&dead_letter),
@@ -148,6 +175,7 @@ impl LocalQueue {
         let changes = AttributeChanges {
             visibility_secs: Some(30),
             redrive: Some(Some(redrive)),
+            fifo: queue.is_fifo().then_some(true),
             ..AttributeChanges::default()
         };
         match self.create_queue(queue, changes).await {
@@ -211,17 +239,104 @@ impl LocalQueue {
         max: Option<usize>,
         next_token: Option<String>,
     ) -> Result<QueuePage, QueueError> {
-        if max.is_some_and(|max| !(1..=limits::MAX_LIST_RESULTS).contains(&max)) {
-            return Err(QueueError::parameter(
-                "MaxResults",
-                "must be from 1 to 1000.",
-            ));
-        }
+        check_page(max)?;
         let prefix = prefix.to_owned();
         self.call(|slot| Op::List {
             prefix,
             max,
             after: next_token,
+            slot,
+        })
+        .await
+    }
+
+    /// The queues whose dead-letter queue this is, in pages as in [`Self::list_queues`]
+    /// (SQS API Reference, `ListDeadLetterSourceQueues`).
+    pub async fn list_dead_letter_sources(
+        &self,
+        queue: &QueueName,
+        max: Option<usize>,
+        next_token: Option<String>,
+    ) -> Result<QueuePage, QueueError> {
+        check_page(max)?;
+        let queue = queue.clone();
+        self.call(|slot| Op::ListSources {
+            queue,
+            max,
+            after: next_token,
+            slot,
+        })
+        .await
+    }
+
+    /// Adds tags to a queue, 50 at most, or gives them other values (SQS API Reference,
+    /// `TagQueue`).
+    pub async fn tag_queue(
+        &self,
+        queue: &QueueName,
+        tags: BTreeMap<String, String>,
+    ) -> Result<(), QueueError> {
+        validate::tags(&tags)?;
+        let queue = queue.clone();
+        self.call(|slot| Op::Tag { queue, tags, slot }).await
+    }
+
+    /// Takes tags from a queue (SQS API Reference, `UntagQueue`).
+    pub async fn untag_queue(
+        &self,
+        queue: &QueueName,
+        keys: Vec<String>,
+    ) -> Result<(), QueueError> {
+        if keys.is_empty() {
+            return Err(QueueError::MissingParameter("TagKeys"));
+        }
+        let queue = queue.clone();
+        self.call(|slot| Op::Untag { queue, keys, slot }).await
+    }
+
+    /// A queue's tags (SQS API Reference, `ListQueueTags`).
+    pub async fn queue_tags(
+        &self,
+        queue: &QueueName,
+    ) -> Result<BTreeMap<String, String>, QueueError> {
+        let queue = queue.clone();
+        self.call(|slot| Op::Tags { queue, slot }).await
+    }
+
+    /// Begins to move what is visible in a dead-letter queue, as new messages, and returns the
+    /// task's handle (SQS API Reference, `StartMessageMoveTask`). The task goes on after a restart.
+    pub async fn start_move_task(&self, request: MoveRequest) -> Result<String, QueueError> {
+        if request
+            .per_second
+            .is_some_and(|rate| !limits::MOVE_RATE.contains(&rate))
+        {
+            return Err(QueueError::parameter(
+                "MaxNumberOfMessagesPerSecond",
+                "must be from 1 to 500.",
+            ));
+        }
+        self.call(|slot| Op::StartMove { request, slot }).await
+    }
+
+    /// Ends a task that runs; returns how many messages it has moved, which stay where they are
+    /// (SQS API Reference, `CancelMessageMoveTask`).
+    pub async fn cancel_move_task(&self, handle: String) -> Result<u64, QueueError> {
+        self.call(|slot| Op::CancelMove { handle, slot }).await
+    }
+
+    /// The last tasks of a source queue, at most 10, the latest first
+    /// (SQS API Reference, `ListMessageMoveTasks`).
+    pub async fn list_move_tasks(
+        &self,
+        source_arn: String,
+        max: usize,
+    ) -> Result<Vec<MoveTask>, QueueError> {
+        if !(1..=limits::MAX_LISTED_MOVE_TASKS).contains(&max) {
+            return Err(QueueError::parameter("MaxResults", "must be from 1 to 10."));
+        }
+        self.call(|slot| Op::ListMoves {
+            source_arn,
+            max,
             slot,
         })
         .await
@@ -246,7 +361,7 @@ impl LocalQueue {
         queue: &QueueName,
         message: OutgoingMessage,
     ) -> Result<SentMessage, QueueError> {
-        let (prepared, sent) = prepare(message)?;
+        let (prepared, mut sent) = prepare(queue, message)?;
         validate::check_size(prepared.bytes, limits::MAX_MESSAGE_BYTES)?;
         let queue = queue.clone();
         let messages = vec![prepared];
@@ -257,7 +372,10 @@ impl LocalQueue {
                 slot,
             })
             .await?;
-        one(results).map(|()| sent)
+        one(results).map(|stored| {
+            sent.became(&stored);
+            sent
+        })
     }
 
     /// Stores up to 10 messages, 1 MiB together; each succeeds or fails on its own, in the order
@@ -270,7 +388,7 @@ impl LocalQueue {
         validate::batch(&entries)?;
         let checked: Vec<_> = entries
             .into_iter()
-            .map(|entry| (entry.id, prepare(entry.item)))
+            .map(|entry| (entry.id, prepare(queue, entry.item)))
             .collect();
         let limit = limits::MAX_MESSAGE_BYTES;
         let bytes = checked
@@ -299,9 +417,12 @@ impl LocalQueue {
             })
             .await?
             .into_iter();
-        for outcome in waiting.iter_mut().filter(|outcome| outcome.result.is_ok()) {
-            if let Err(error) = stored.next().unwrap_or(Err(QueueError::Closed)) {
-                outcome.result = Err(error);
+        for outcome in &mut waiting {
+            if let Ok(sent) = &mut outcome.result {
+                match stored.next().unwrap_or(Err(QueueError::Closed)) {
+                    Ok(stored) => sent.became(&stored),
+                    Err(error) => outcome.result = Err(error),
+                }
             }
         }
         Ok(waiting)
@@ -318,6 +439,25 @@ impl LocalQueue {
         queue: &QueueName,
         options: ReceiveOptions,
     ) -> Result<Vec<Message>, QueueError> {
+        self.receive_attempt(queue, options, None).await
+    }
+
+    /// As [`Self::receive`]. On a FIFO queue, a receive that repeats an earlier one's `attempt_id`
+    /// within five minutes gets the same messages again, if nothing else happened to them since
+    /// (SQS API Reference, `ReceiveMessage`, `ReceiveRequestAttemptId`).
+    pub async fn receive_attempt(
+        &self,
+        queue: &QueueName,
+        options: ReceiveOptions,
+        attempt_id: Option<String>,
+    ) -> Result<Vec<Message>, QueueError> {
+        validate::fifo_id("ReceiveRequestAttemptId", attempt_id.as_deref())?;
+        if let Some(value) = attempt_id.as_ref().filter(|_| !queue.is_fifo()) {
+            return Err(QueueError::NotOfThisQueueType {
+                parameter: "ReceiveRequestAttemptId",
+                value: value.clone(),
+            });
+        }
         if !(1..=limits::MAX_BATCH_ENTRIES).contains(&options.max) {
             return Err(QueueError::parameter(
                 "MaxNumberOfMessages",
@@ -336,6 +476,7 @@ impl LocalQueue {
         let take = Take {
             max: options.max,
             visibility_secs: options.visibility_secs,
+            attempt_id: attempt_id.map(Arc::from),
         };
         let (reply, answer) = oneshot::channel();
         let mut pending = PendingReceive {
@@ -355,7 +496,9 @@ impl LocalQueue {
     }
 
     /// Deletes a received message. All three [`Deletion`]s are SQS's success; only the latest
-    /// receipt handle of a message deletes it (SQS API Reference, `DeleteMessage`).
+    /// receipt handle of a message deletes it (SQS API Reference, `DeleteMessage`). A FIFO queue
+    /// refuses a handle whose visibility timeout is over
+    /// ([`QueueError::ReceiptHandleHasExpired`]).
     pub async fn delete(
         &self,
         queue: &QueueName,
@@ -479,8 +622,29 @@ impl Drop for PendingReceive<'_> {
     }
 }
 
+fn check_page(max: Option<usize>) -> Result<(), QueueError> {
+    if max.is_some_and(|max| !(1..=limits::MAX_LIST_RESULTS).contains(&max)) {
+        return Err(QueueError::parameter(
+            "MaxResults",
+            "must be from 1 to 1000.",
+        ));
+    }
+    Ok(())
+}
+
+impl SentMessage {
+    /// What the writer made of it: of a duplicate, the first message.
+    fn became(&mut self, stored: &Stored) {
+        self.id = stored.id;
+        self.sequence_number = stored.sequence_number;
+    }
+}
+
 /// Checks and digests a message on the caller's thread, to keep the writer's work short.
-fn prepare(message: OutgoingMessage) -> Result<(PreparedMessage, SentMessage), QueueError> {
+fn prepare(
+    queue: &QueueName,
+    message: OutgoingMessage,
+) -> Result<(PreparedMessage, SentMessage), QueueError> {
     let bytes = validate::message_size(&message)?;
     let id = MessageId(Uuid::new_v4());
     let trace = message.trace_header.as_ref();
@@ -493,6 +657,7 @@ fn prepare(message: OutgoingMessage) -> Result<(PreparedMessage, SentMessage), Q
         body_md5: Md5Digest::of_body(&message.body),
         attributes_md5: Md5Digest::of_attributes(&message.attributes),
         system_attributes_md5: Md5Digest::of_attributes(&system),
+        sequence_number: None,
     };
     let attributes = if message.attributes.is_empty() {
         None
@@ -501,6 +666,8 @@ fn prepare(message: OutgoingMessage) -> Result<(PreparedMessage, SentMessage), Q
             .map_err(|error| QueueError::parameter("MessageAttributes", error.to_string()))?;
         Some(json)
     };
+    let by_content = queue.is_fifo() && message.deduplication_id.is_none();
+    let body_sha256 = by_content.then(|| hex(&Sha256::digest(message.body.as_bytes())));
     let prepared = PreparedMessage {
         id,
         body_md5: sent.body_md5,
@@ -508,9 +675,20 @@ fn prepare(message: OutgoingMessage) -> Result<(PreparedMessage, SentMessage), Q
         attributes,
         trace_header: message.trace_header,
         delay_secs: message.delay_secs,
+        group_id: message.group_id,
+        deduplication_id: message.deduplication_id,
+        body_sha256,
         bytes,
     };
     Ok((prepared, sent))
+}
+
+fn hex(bytes: &[u8]) -> String {
+    bytes.iter().fold(String::new(), |mut text, byte| {
+        // Writing to a string cannot fail.
+        write!(text, "{byte:02x}").ok();
+        text
+    })
 }
 
 /// The writer answers a request of one with one result.

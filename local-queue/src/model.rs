@@ -18,24 +18,19 @@ use crate::limits;
 /// The account of every embedded queue, in queue URLs and ARNs.
 pub const ACCOUNT_ID: &str = "000000000000";
 
-/// A queue's name: 1 to 80 letters, digits, hyphens and underscores
-/// (SQS API Reference, `CreateQueue`, `QueueName`).
+/// How the names of FIFO queues end.
+const FIFO_SUFFIX: &str = ".fifo";
+
+/// A queue's name: 1 to 80 letters, digits, hyphens and underscores, the last five of a FIFO
+/// queue's being `.fifo` (SQS API Reference, `CreateQueue`, `QueueName`).
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct QueueName(Arc<str>);
 
 impl QueueName {
-    /// Checks a name. Names ending in `.fifo` are refused: FIFO queues are not supported yet.
+    /// Checks a name.
     pub fn parse(name: &str) -> Result<Self, QueueError> {
-        if name
-            .rsplit_once('.')
-            .is_some_and(|(_, suffix)| suffix == "fifo")
-        {
-            return Err(QueueError::parameter(
-                "QueueName",
-                "FIFO queues are not supported yet",
-            ));
-        }
-        if !is_plain_id(name) {
+        let stem = name.strip_suffix(FIFO_SUFFIX).unwrap_or(name);
+        if !is_plain_id(stem) || name.len() > limits::MAX_NAME_LEN {
             return Err(QueueError::parameter(
                 "QueueName",
                 "Can only include alphanumeric characters, hyphens, or underscores. 1 to 80 in \
@@ -57,18 +52,34 @@ impl QueueName {
         let mut segments = path.rsplit('/');
         let name = segments.next().unwrap_or_default();
         let account = segments.next();
-        // FIFO names go on to `parse`, which says why they are refused.
-        if account.is_some_and(|account| account != ACCOUNT_ID)
-            || !(name.contains('.') || is_plain_id(name))
-        {
+        if account.is_some_and(|account| account != ACCOUNT_ID) {
             return Err(QueueError::QueueDoesNotExist);
         }
-        Self::parse(name)
+        Self::parse(name).map_err(|_| QueueError::QueueDoesNotExist)
     }
 
-    /// The name that `ensure_queue_with_dlq` gives to this queue's dead-letter queue: `NAME-dlq`.
+    /// The queue that an ARN `arn:aws:sqs:REGION:000000000000:NAME` names; `None` when it names
+    /// none that could be here.
+    pub(crate) fn from_arn(arn: &str) -> Option<Self> {
+        let parts: Vec<&str> = arn.split(':').collect();
+        match parts[..] {
+            ["arn", _, "sqs", _, ACCOUNT_ID, name] => Self::parse(name).ok(),
+            _ => None,
+        }
+    }
+
+    /// The name that `ensure_queue_with_dlq` gives to this queue's dead-letter queue: `NAME-dlq`,
+    /// and `NAME-dlq.fifo` for `NAME.fifo`.
     pub fn dead_letter(&self) -> Result<Self, QueueError> {
-        Self::parse(&format!("{self}-dlq"))
+        match self.0.strip_suffix(FIFO_SUFFIX) {
+            Some(stem) => Self::parse(&format!("{stem}-dlq{FIFO_SUFFIX}")),
+            None => Self::parse(&format!("{self}-dlq")),
+        }
+    }
+
+    /// Whether the name is a FIFO queue's.
+    pub fn is_fifo(&self) -> bool {
+        self.0.ends_with(FIFO_SUFFIX)
     }
 
     /// The name as text.
@@ -99,7 +110,8 @@ pub(crate) fn is_plain_id(text: &str) -> bool {
             .all(|b| b.is_ascii_alphanumeric() || b == b'-' || b == b'_')
 }
 
-/// A message's identity, kept through every receive and through dead-lettering (UUID v4).
+/// A message's identity, kept through every receive and through dead-lettering; a message move
+/// task gives a new one (UUID v4).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct MessageId(pub(crate) Uuid);
 
@@ -301,6 +313,10 @@ pub struct OutgoingMessage {
     pub delay_secs: Option<u32>,
     /// The system attribute `AWSTraceHeader`.
     pub trace_header: Option<String>,
+    /// `MessageGroupId`: required on a FIFO queue; on a standard queue it is only handed on.
+    pub group_id: Option<String>,
+    /// `MessageDeduplicationId`, on FIFO queues only.
+    pub deduplication_id: Option<String>,
 }
 
 impl OutgoingMessage {
@@ -313,10 +329,22 @@ impl OutgoingMessage {
     }
 }
 
+/// The place of a message in its FIFO queue: 20 digits, larger for later messages
+/// (SQS API Reference, `SendMessage`, `SequenceNumber`).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct SequenceNumber(pub(crate) i64);
+
+impl fmt::Display for SequenceNumber {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        // Row ids are positive, so 19 digits hold each; the 1 keeps the width.
+        write!(f, "1{:019}", self.0)
+    }
+}
+
 /// The acknowledgement of a send: the message is on disk.
 #[derive(Clone, Debug)]
 pub struct SentMessage {
-    /// The new message's identity.
+    /// The new message's identity; that of the first one when this was a duplicate.
     pub id: MessageId,
     /// `MD5OfMessageBody`.
     pub body_md5: Md5Digest,
@@ -324,6 +352,8 @@ pub struct SentMessage {
     pub attributes_md5: Option<Md5Digest>,
     /// `MD5OfMessageSystemAttributes`; `None` without a trace header.
     pub system_attributes_md5: Option<Md5Digest>,
+    /// `SequenceNumber`, on FIFO queues.
+    pub sequence_number: Option<SequenceNumber>,
 }
 
 /// What to receive (SQS API Reference, `ReceiveMessage`).
@@ -372,9 +402,16 @@ pub struct Message {
     pub trace_header: Option<String>,
     /// `DeadLetterQueueSourceArn`, when the message was dead-lettered.
     pub dead_letter_source_arn: Option<String>,
+    /// `MessageGroupId`, when it was sent with one.
+    pub group_id: Option<String>,
+    /// `MessageDeduplicationId`, of messages of FIFO queues.
+    pub deduplication_id: Option<String>,
+    /// `SequenceNumber`, of messages of FIFO queues.
+    pub sequence_number: Option<SequenceNumber>,
 }
 
-/// What became of a delete (SQS answers success for all three).
+/// What became of a delete. SQS answers success for all three; only a FIFO queue refuses a
+/// handle whose visibility timeout is over.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Deletion {
     /// The message is deleted.
@@ -434,6 +471,72 @@ pub struct Depth {
     pub delayed: u64,
 }
 
+/// What a message move task is to do (SQS API Reference, `StartMessageMoveTask`).
+#[derive(Clone, Debug)]
+pub struct MoveRequest {
+    /// The dead-letter queue to move from.
+    pub source_arn: String,
+    /// The queue to move to; `None` moves each message back to where it was dead-lettered.
+    pub destination_arn: Option<String>,
+    /// Messages for each second, 1 to 500; `None` is as fast as it goes.
+    pub per_second: Option<u32>,
+}
+
+/// How far a message move task is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum MoveStatus {
+    /// It moves messages.
+    Running,
+    /// All messages that were visible are moved.
+    Completed,
+    /// It was cancelled.
+    Cancelled,
+    /// It could not go on.
+    Failed,
+}
+
+impl MoveStatus {
+    /// SQS's name, which the database keeps, too.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Running => "RUNNING",
+            Self::Completed => "COMPLETED",
+            Self::Cancelled => "CANCELLED",
+            Self::Failed => "FAILED",
+        }
+    }
+
+    pub(crate) fn parse(text: &str) -> Option<Self> {
+        [
+            Self::Running,
+            Self::Completed,
+            Self::Cancelled,
+            Self::Failed,
+        ]
+        .into_iter()
+        .find(|status| status.as_str() == text)
+    }
+}
+
+/// A message move task (SQS API Reference, `ListMessageMoveTasks`).
+#[derive(Clone, Debug)]
+pub struct MoveTask {
+    /// Names the task, to cancel it.
+    pub handle: String,
+    /// What it was asked to do.
+    pub request: MoveRequest,
+    /// How far it is.
+    pub status: MoveStatus,
+    /// Messages moved so far.
+    pub moved: u64,
+    /// Messages that were to be moved when it began.
+    pub to_move: u64,
+    /// Why it failed.
+    pub failure: Option<String>,
+    /// Milliseconds since the Unix epoch.
+    pub started_at_ms: u64,
+}
+
 /// One page of queue names in alphabetical order.
 #[derive(Clone, Debug)]
 pub struct QueuePage {
@@ -467,12 +570,33 @@ mod tests {
             "http://h/111111111111/jobs",
             "",
             "http://h/000000000000/a b",
+            "http://h/000000000000/a.b",
+            "http://h/000000000000/.fifo",
         ] {
             let name = QueueName::from_url(url);
             assert!(matches!(name, Err(QueueError::QueueDoesNotExist)), "{url}");
         }
-        let fifo = QueueName::from_url("http://h/000000000000/jobs.fifo");
-        assert!(fifo.is_err_and(|error| error.to_string().contains("FIFO")));
+    }
+
+    #[test]
+    fn fifo_names_end_in_fifo_and_count_the_suffix() {
+        let longest = format!("{}.fifo", "x".repeat(75));
+        for (name, dead_letter) in [("jobs.fifo", Some("jobs-dlq.fifo")), (&longest, None)] {
+            let parsed = QueueName::parse(name).ok().filter(QueueName::is_fifo);
+            let dead = parsed.and_then(|name| name.dead_letter().ok());
+            assert_eq!(dead.as_ref().map(QueueName::as_str), dead_letter, "{name}");
+        }
+        for name in [&format!("x{longest}"), "a.fifo.fifo", "a.Fifo", "fifo."] {
+            assert!(QueueName::parse(name).is_err(), "{name}");
+        }
+        assert!(QueueName::parse("fifo").is_ok_and(|name| !name.is_fifo()));
+    }
+
+    #[test]
+    fn sequence_numbers_have_twenty_digits_and_sort_as_text() {
+        let numbers = [1, 2, 10, i64::MAX].map(|n| SequenceNumber(n).to_string());
+        assert!(numbers.iter().all(|number| number.len() == 20));
+        assert!(numbers.is_sorted());
     }
 
     #[test]

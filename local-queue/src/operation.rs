@@ -1,6 +1,7 @@
 //! What the writer can be asked, and how each request runs inside a transaction.
 //! Owns requests and the outcomes that wait for the commit; refuses to know groups and threads.
 
+use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
 use tokio::sync::oneshot;
@@ -8,8 +9,10 @@ use tokio::sync::oneshot;
 use crate::attributes::{AttributeChanges, QueueDescription};
 use crate::errors::{QueueError, StorageError};
 use crate::limits;
-use crate::model::{Deletion, Message, QueueName, QueuePage, ReceiptHandle, VisibilityChange};
-use crate::store::{PreparedMessage, Store, Take};
+use crate::model::{
+    Deletion, Message, MoveRequest, MoveTask, QueueName, QueuePage, ReceiptHandle, VisibilityChange,
+};
+use crate::store::{PreparedMessage, Store, Stored, Take};
 
 /// Where an operation's outcome waits for the commit.
 pub(crate) struct Slot<T> {
@@ -52,6 +55,7 @@ pub(crate) enum Op {
     Create {
         queue: QueueName,
         changes: AttributeChanges,
+        tags: BTreeMap<String, String>,
         slot: Slot<()>,
     },
     Set {
@@ -77,10 +81,44 @@ pub(crate) enum Op {
         after: Option<String>,
         slot: Slot<QueuePage>,
     },
+    /// The queues whose dead-letter queue this is.
+    ListSources {
+        queue: QueueName,
+        max: Option<usize>,
+        after: Option<String>,
+        slot: Slot<QueuePage>,
+    },
+    Tag {
+        queue: QueueName,
+        tags: BTreeMap<String, String>,
+        slot: Slot<()>,
+    },
+    Untag {
+        queue: QueueName,
+        keys: Vec<String>,
+        slot: Slot<()>,
+    },
+    Tags {
+        queue: QueueName,
+        slot: Slot<BTreeMap<String, String>>,
+    },
+    StartMove {
+        request: MoveRequest,
+        slot: Slot<String>,
+    },
+    CancelMove {
+        handle: String,
+        slot: Slot<u64>,
+    },
+    ListMoves {
+        source_arn: String,
+        max: usize,
+        slot: Slot<Vec<MoveTask>>,
+    },
     Send {
         queue: QueueName,
         messages: Vec<PreparedMessage>,
-        slot: Slot<Each<()>>,
+        slot: Slot<Each<Stored>>,
     },
     Delete {
         queue: QueueName,
@@ -137,6 +175,10 @@ impl Op {
                 | Self::Set { .. }
                 | Self::DeleteQueue { .. }
                 | Self::Purge { .. }
+                | Self::Tag { .. }
+                | Self::Untag { .. }
+                | Self::StartMove { .. }
+                | Self::CancelMove { .. }
         )
     }
 
@@ -146,8 +188,9 @@ impl Op {
             Self::Create {
                 queue,
                 changes,
+                tags,
                 slot,
-            } => slot.fill(store.create_queue(queue, changes, now)),
+            } => slot.fill(store.create_queue(queue, changes, tags, now)),
             Self::Set {
                 queue,
                 changes,
@@ -162,6 +205,22 @@ impl Op {
                 after,
                 slot,
             } => slot.fill(Ok(store.list_queues(prefix, *max, after.as_deref()))),
+            Self::ListSources {
+                queue,
+                max,
+                after,
+                slot,
+            } => slot.fill(store.list_sources(queue, *max, after.as_deref())),
+            Self::Tag { queue, tags, slot } => slot.fill(store.tag(queue, tags)),
+            Self::Untag { queue, keys, slot } => slot.fill(store.untag(queue, keys)),
+            Self::Tags { queue, slot } => slot.fill(store.tags(queue)),
+            Self::StartMove { request, slot } => slot.fill(store.start_move(request, now)),
+            Self::CancelMove { handle, slot } => slot.fill(store.cancel_move(handle)),
+            Self::ListMoves {
+                source_arn,
+                max,
+                slot,
+            } => slot.fill(store.list_moves(source_arn, *max)),
             Self::Send {
                 queue,
                 messages,
@@ -226,7 +285,7 @@ fn run_receive(
         (Some(wait), Ok(_)) => wait,
         (None, Ok(secs)) => Duration::from_secs(secs.into()),
     };
-    let taken = store.take(&receiver.queue, receiver.take, now);
+    let taken = store.take(&receiver.queue, &receiver.take, now);
     match taken.map(|taken| taken.messages) {
         Ok(messages) if messages.is_empty() && !wait.is_zero() => {
             // A long poll waits for room; only a short poll is told about the limit
@@ -280,7 +339,7 @@ mod tests {
         let name = QueueName::parse("q").unwrap();
         store.begin(true).unwrap();
         store
-            .create_queue(&name, &AttributeChanges::default(), NOW)
+            .create_queue(&name, &AttributeChanges::default(), &BTreeMap::new(), NOW)
             .unwrap();
         store.commit().unwrap();
 
@@ -289,6 +348,7 @@ mod tests {
         let take = Take {
             max: 1,
             visibility_secs: None,
+            attempt_id: None,
         };
         let mut receiver = Receiver::new(name.clone(), take, Some(Duration::from_secs(20)));
         store.begin(true).unwrap();
@@ -299,6 +359,9 @@ mod tests {
             attributes: None,
             trace_header: None,
             delay_secs: None,
+            group_id: None,
+            deduplication_id: None,
+            body_sha256: None,
             bytes: 1,
         };
         store.send(&name, &[message], NOW).unwrap();

@@ -5,6 +5,7 @@
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
 
+use crate::groups::Groups;
 use crate::limits;
 use crate::model::Depth;
 
@@ -27,9 +28,41 @@ pub(crate) struct Schedule {
     /// How many messages become visible for the first time at a moment.
     delays: BTreeMap<u64, u64>,
     delayed: u64,
+    /// Of FIFO queues.
+    groups: Option<Groups>,
 }
 
 impl Schedule {
+    /// The schedule of a FIFO queue.
+    pub(crate) fn fifo() -> Self {
+        Self {
+            groups: Some(Groups::default()),
+            ..Self::default()
+        }
+    }
+
+    /// The message groups, of a FIFO queue.
+    pub(crate) fn groups(&self) -> Option<&Groups> {
+        self.groups.as_ref()
+    }
+
+    /// The message groups, of a FIFO queue.
+    pub(crate) fn groups_mut(&mut self) -> Option<&mut Groups> {
+        self.groups.as_mut()
+    }
+
+    /// Whether anything could be received now; call [`Self::advance`] first.
+    pub(crate) fn has_available(&self) -> bool {
+        let unblocked = |groups: &Groups| groups.next_free(i64::MIN).is_some();
+        self.depth().visible > 0 && self.groups.as_ref().is_none_or(unblocked)
+    }
+
+    fn landed(&mut self, seq: i64) {
+        if let Some(groups) = &mut self.groups {
+            groups.end(seq);
+        }
+    }
+
     /// Lets time pass: ends delays and visibility timeouts that are over at `now`.
     pub(crate) fn advance(&mut self, now: u64) {
         while let Some((&due, &count)) = self.delays.first_key_value() {
@@ -49,6 +82,7 @@ impl Schedule {
     }
 
     fn lapse(&mut self, seq: i64) {
+        self.landed(seq);
         if let Some(lease) = self.leases.get(&seq) {
             self.lapsed.push_back((seq, lease.nonce));
         }
@@ -111,6 +145,7 @@ impl Schedule {
 
     /// A receive that nobody got is undone: the message is visible again, without a lease.
     pub(crate) fn unlease(&mut self, seq: i64) {
+        self.landed(seq);
         if let Some(lease) = self.leases.remove(&seq) {
             self.in_flight.remove(&(lease.visible_at, seq));
         }
@@ -120,6 +155,7 @@ impl Schedule {
     /// whose moment is still to come was delayed.
     pub(crate) fn remove(&mut self, seq: i64, visible_at: u64) {
         self.total -= 1;
+        self.landed(seq);
         if let Some(lease) = self.leases.remove(&seq) {
             self.in_flight.remove(&(lease.visible_at, seq));
         } else if let Some(count) = self.delays.get_mut(&visible_at) {

@@ -1,7 +1,7 @@
 //! Checks on what callers send, made before anything reaches the writer.
 //! Owns SQS's rules about contents and batches; refuses to know a particular queue's settings.
 
-use std::collections::HashSet;
+use std::collections::{BTreeMap, HashSet};
 
 use crate::errors::QueueError;
 use crate::limits;
@@ -17,6 +17,11 @@ pub(crate) fn message_size(message: &OutgoingMessage) -> Result<usize, QueueErro
         return Err(QueueError::InvalidMessageContents);
     }
     in_range("DelaySeconds", message.delay_secs, limits::MAX_DELAY_SECS)?;
+    fifo_id("MessageGroupId", message.group_id.as_deref())?;
+    fifo_id(
+        "MessageDeduplicationId",
+        message.deduplication_id.as_deref(),
+    )?;
     if message.attributes.len() > limits::MAX_MESSAGE_ATTRIBUTES {
         return Err(attribute_error(format!(
             "Number of message attributes [{}] exceeds the allowed maximum [{}].",
@@ -30,6 +35,45 @@ pub(crate) fn message_size(message: &OutgoingMessage) -> Result<usize, QueueErro
         bytes += name.len() + attribute.size();
     }
     Ok(bytes)
+}
+
+/// 1 to 128 letters, digits and punctuation of ASCII (SQS API Reference, `SendMessage`,
+/// `MessageGroupId`; the same for `MessageDeduplicationId` and `ReceiveRequestAttemptId`).
+pub(crate) fn fifo_id(parameter: &'static str, id: Option<&str>) -> Result<(), QueueError> {
+    let fits = |id: &str| {
+        (1..=limits::MAX_FIFO_ID_LEN).contains(&id.len())
+            && id.bytes().all(|byte| byte.is_ascii_graphic())
+    };
+    match id {
+        Some(id) if !fits(id) => Err(QueueError::parameter(
+            parameter,
+            format!(
+                "{parameter} can only include alphanumeric and punctuation characters. 1 to 128 \
+                 in length."
+            ),
+        )),
+        _ => Ok(()),
+    }
+}
+
+/// Checks tags that are to be added (SQS API Reference, `TagQueue`).
+pub(crate) fn tags(tags: &BTreeMap<String, String>) -> Result<(), QueueError> {
+    let refuse = |reason: String| Err(QueueError::parameter("Tags", reason));
+    if tags.is_empty() {
+        return Err(QueueError::MissingParameter("Tags"));
+    }
+    for (key, value) in tags {
+        if !(1..=limits::MAX_TAG_KEY_LEN).contains(&key.chars().count()) {
+            return refuse(format!("Tag key `{key}` must have 1 to 128 characters."));
+        }
+        if value.chars().count() > limits::MAX_TAG_VALUE_LEN {
+            return refuse(format!("The value of tag `{key}` is over 256 characters."));
+        }
+        if key.to_ascii_lowercase().starts_with("aws:") {
+            return refuse(format!("Tag key `{key}` must not begin with aws:."));
+        }
+    }
+    Ok(())
 }
 
 /// Refuses a message of `bytes` beyond `limit`.

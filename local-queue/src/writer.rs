@@ -19,6 +19,8 @@ use crate::store::{Store, Swept, Taken};
 
 /// Sweeps and clock corrections happen at least so often, also when nobody calls.
 const SWEEP_INTERVAL: Duration = Duration::from_secs(10);
+/// Between a failed step of a message move task and the next.
+const MOVE_RETRY_PAUSE: Duration = Duration::from_secs(1);
 
 /// A receiver that found nothing yet.
 struct Parked {
@@ -40,6 +42,8 @@ pub(crate) struct Writer {
     parked: HashMap<QueueName, VecDeque<Parked>>,
     clock: Clock,
     next_sweep: Instant,
+    /// Message move tasks rest until then after a failure.
+    moves_from: Instant,
     /// A receive stopped at its bound on disposals; go on without waiting for an event.
     unfinished: bool,
     /// The counts in memory could not be read again after a failure.
@@ -55,6 +59,7 @@ impl Writer {
             parked: HashMap::new(),
             clock,
             next_sweep: Instant::now() + SWEEP_INTERVAL,
+            moves_from: Instant::now(),
             unfinished: false,
             stale: false,
             closing: false,
@@ -106,6 +111,7 @@ impl Writer {
         for op in group {
             self.finish(op, failed.clone());
         }
+        self.move_when_due();
         self.serve_parked();
         self.end_waits();
         self.sweep_when_due();
@@ -147,15 +153,23 @@ impl Writer {
     fn finish(&mut self, op: Op, failed: Option<StorageError>) {
         let committed = failed.map_or(Ok(()), Err);
         match op {
-            Op::Create { slot, .. } | Op::Set { slot, .. } => slot.answer(committed),
+            Op::Create { slot, .. }
+            | Op::Set { slot, .. }
+            | Op::Tag { slot, .. }
+            | Op::Untag { slot, .. } => slot.answer(committed),
+            Op::Tags { slot, .. } => slot.answer(committed),
+            Op::StartMove { slot, .. } => slot.answer(committed),
+            Op::CancelMove { slot, .. } => slot.answer(committed),
+            Op::ListMoves { slot, .. } => slot.answer(committed),
             Op::DeleteQueue { slot, .. } | Op::Purge { slot, .. } => {
                 // What they left behind goes soon, and bit by bit.
                 self.next_sweep = Instant::now();
                 slot.answer(committed);
             }
             Op::Describe { slot, .. } => slot.answer(committed),
-            Op::List { slot, .. } => slot.answer(committed),
-            Op::Send { slot, .. } | Op::ChangeVisibility { slot, .. } => slot.answer(committed),
+            Op::List { slot, .. } | Op::ListSources { slot, .. } => slot.answer(committed),
+            Op::Send { slot, .. } => slot.answer(committed),
+            Op::ChangeVisibility { slot, .. } => slot.answer(committed),
             Op::Delete { slot, .. } => slot.answer(committed),
             Op::Receive { receiver, slot } => self.finish_receive(receiver, slot, committed),
             Op::Release { .. } => {}
@@ -209,15 +223,16 @@ impl Writer {
         let names: Vec<QueueName> = self.parked.keys().cloned().collect();
         for name in names {
             while let Some(parked) = self.parked.get_mut(&name).and_then(VecDeque::pop_front) {
-                let take = parked.receiver.take;
+                let take = &parked.receiver.take;
                 let now = self.clock.now();
-                let served = match self.store.describe(&name, now) {
-                    // Looking is free; a transaction is only for taking.
-                    Ok(queue) if queue.depth.visible == 0 => Ok(Ok(Taken::default())),
-                    _ => self.transaction(false, |store, now| match store.take(&name, take, now) {
+                // Looking is free; a transaction is only for taking.
+                let served = if self.store.has_available(&name, now) {
+                    self.transaction(false, |store, now| match store.take(&name, take, now) {
                         Err(QueueError::Storage(error)) => Err(error),
                         outcome => Ok(outcome),
-                    }),
+                    })
+                } else {
+                    Ok(Ok(Taken::default()))
                 };
                 match served {
                     Ok(Ok(taken)) if taken.messages.is_empty() => {
@@ -259,6 +274,23 @@ impl Writer {
         self.parked.retain(|_, line| !line.is_empty());
     }
 
+    /// One step of the message move tasks that are due.
+    fn move_when_due(&mut self) {
+        let due = self.store.next_move();
+        if due.is_none_or(|due| due > self.clock.now()) || Instant::now() < self.moves_from {
+            return;
+        }
+        let moved = self.transaction(false, |store, now| match store.move_messages(now) {
+            Err(QueueError::Storage(error)) => Err(error),
+            // A queue that vanished took its task along.
+            Ok(()) | Err(_) => Ok(()),
+        });
+        if let Err(error) = moved {
+            tracing::warn!(%error, "message move tasks failed and will be tried again");
+            self.moves_from = Instant::now() + MOVE_RETRY_PAUSE;
+        }
+    }
+
     fn sweep_when_due(&mut self) {
         if Instant::now() < self.next_sweep {
             return;
@@ -291,6 +323,10 @@ impl Writer {
         }
         let now = self.clock.now();
         let mut next = self.next_sweep;
+        if let Some(due) = self.store.next_move() {
+            let until = Duration::from_millis(due.saturating_sub(now));
+            next = next.min((Instant::now() + until).max(self.moves_from));
+        }
         for (name, line) in &self.parked {
             if let Some(due) = self.store.next_due(name) {
                 let until = Duration::from_millis(due.saturating_sub(now));

@@ -7,6 +7,7 @@
 )]
 
 use std::collections::HashSet;
+use std::sync::Arc;
 use std::time::Duration;
 
 use futures::FutureExt as _;
@@ -15,6 +16,7 @@ use local_queue::{
     QueueName, ReceiveOptions,
 };
 use tempfile::TempDir;
+use tokio::sync::Mutex;
 use tokio::task::JoinSet;
 
 fn name() -> QueueName {
@@ -246,4 +248,109 @@ async fn closing_ends_waiting_receives() {
     assert!(receive.as_mut().now_or_never().is_none());
     queue.close().await;
     assert_eq!(receive.await.unwrap().len(), 0);
+}
+
+/// Handles the messages of one receive in order; one in five fails, and takes those of its group
+/// behind it along. Returns what was done.
+async fn handle_in_order(
+    queue: &LocalQueue,
+    fifo: &QueueName,
+    messages: Vec<Message>,
+) -> Vec<(String, usize)> {
+    let mut done = Vec::new();
+    let mut failed = HashSet::new();
+    for message in messages {
+        let group = message.group_id.clone().unwrap();
+        let number: usize = message.body.split(' ').nth(1).unwrap().parse().unwrap();
+        let fails = (number + message.receive_count as usize).is_multiple_of(5);
+        if fails || failed.contains(&group) {
+            failed.insert(group);
+            queue
+                .change_visibility(fifo, message.receipt_handle, 0)
+                .await
+                .unwrap();
+        } else {
+            done.push((group, number));
+            queue.delete(fifo, message.receipt_handle).await.unwrap();
+        }
+    }
+    done
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn each_group_keeps_its_order_among_many_receivers() {
+    const GROUPS: usize = 8;
+    const EACH: usize = 100;
+    let (_dir, queue) = queue().await;
+    let fifo = QueueName::parse("q.fifo").unwrap();
+    let changes = AttributeChanges {
+        fifo: Some(true),
+        content_based_deduplication: Some(true),
+        ..AttributeChanges::default()
+    };
+    queue.create_queue(&fifo, changes).await.unwrap();
+    let mut tasks = JoinSet::new();
+    for group in 0..GROUPS {
+        let (queue, fifo) = (queue.clone(), fifo.clone());
+        tasks.spawn(async move {
+            for number in 0..EACH {
+                let message = OutgoingMessage {
+                    group_id: Some(group.to_string()),
+                    ..OutgoingMessage::new(format!("{group} {number}"))
+                };
+                queue.send(&fifo, message).await.unwrap();
+            }
+        });
+    }
+    let log = Arc::new(Mutex::new(Vec::new()));
+    for _ in 0..8 {
+        let (queue, fifo, log) = (queue.clone(), fifo.clone(), log.clone());
+        tasks.spawn(async move {
+            // Closing ends the polls of the others.
+            while let Ok(messages) = queue.receive(&fifo, long_poll(5)).await {
+                if messages.is_empty() {
+                    break;
+                }
+                // What a receiver did counts before the group goes to the next one: it is logged
+                // under the lock, message by message, in the order of the deletes.
+                for group in by_group(messages) {
+                    let mut log = log.lock().await;
+                    log.extend(handle_in_order(&queue, &fifo, group).await);
+                    if log.len() >= GROUPS * EACH {
+                        drop(log);
+                        queue.close().await;
+                        return;
+                    }
+                }
+            }
+        });
+    }
+    while let Some(ended) = tasks.join_next().await {
+        ended.unwrap();
+    }
+    let log = log.lock().await;
+    for group in 0..GROUPS {
+        let name = group.to_string();
+        let numbers: Vec<_> = log
+            .iter()
+            .filter(|(g, _)| *g == name)
+            .map(|(_, n)| *n)
+            .collect();
+        assert_eq!(numbers, (0..EACH).collect::<Vec<_>>(), "group {group}");
+    }
+}
+
+/// A receive's messages, parted by group, each part in order.
+fn by_group(messages: Vec<Message>) -> Vec<Vec<Message>> {
+    let mut parts: Vec<Vec<Message>> = Vec::new();
+    for message in messages {
+        match parts
+            .iter_mut()
+            .find(|part| part[0].group_id == message.group_id)
+        {
+            Some(part) => part.push(message),
+            None => parts.push(vec![message]),
+        }
+    }
+    parts
 }

@@ -7,7 +7,7 @@
     reason = "a test stops at the first failure; the child reports by its output"
 )]
 
-use std::collections::HashSet;
+use std::collections::{BTreeMap, HashSet};
 use std::io::{BufRead as _, BufReader, Write as _};
 use std::path::Path;
 use std::process::{Command, Stdio};
@@ -18,6 +18,8 @@ use local_queue::{
 };
 
 const CHILD_DIR: &str = "LOCAL_QUEUE_TEST_CHILD_DIR";
+const FIFO_DIR: &str = "LOCAL_QUEUE_TEST_FIFO_DIR";
+const FIFO_ROUND: &str = "LOCAL_QUEUE_TEST_FIFO_ROUND";
 
 fn open(dir: &Path) -> LocalQueue {
     LocalQueue::open(dir, Options::default()).unwrap()
@@ -279,4 +281,104 @@ async fn a_full_database_fails_the_send_and_nothing_else() {
     let depth = queue.depth(&name).await.unwrap();
     assert_eq!((depth.visible, depth.in_flight), (9, 0));
     assert_eq!(receive_all(&queue).await.len(), 9);
+}
+
+/// Not a test of its own: sends to a FIFO queue, each group from one sender, until it is killed.
+#[tokio::test(flavor = "multi_thread")]
+async fn fifo_child_that_is_killed() {
+    let Ok(dir) = std::env::var(FIFO_DIR) else {
+        return;
+    };
+    let round: usize = std::env::var(FIFO_ROUND).unwrap().parse().unwrap();
+    let queue = open(Path::new(&dir));
+    let fifo = QueueName::parse("q.fifo").unwrap();
+    let changes = AttributeChanges {
+        fifo: Some(true),
+        ..AttributeChanges::default()
+    };
+    queue.create_queue(&fifo, changes).await.unwrap();
+    let mut senders = tokio::task::JoinSet::new();
+    for group in 0..8 {
+        let (queue, fifo) = (queue.clone(), fifo.clone());
+        senders.spawn(async move {
+            for number in round * 1_000_000.. {
+                let text = format!("{group} {number}");
+                let message = OutgoingMessage {
+                    group_id: Some(group.to_string()),
+                    deduplication_id: Some(format!("{group}-{number}")),
+                    ..OutgoingMessage::new(text.clone())
+                };
+                queue.send(&fifo, message).await.unwrap();
+                let line = format!("acknowledged {text}.\n");
+                std::io::stdout().lock().write_all(line.as_bytes()).unwrap();
+            }
+        });
+    }
+    senders.join_next().await;
+}
+
+/// What a FIFO queue acknowledged is there, in order in each group, and known as sent.
+#[tokio::test]
+async fn a_fifo_queue_keeps_order_and_deduplication_over_kill_9() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut acknowledged: HashSet<String> = HashSet::new();
+    for round in 1..=2 {
+        let mut child = Command::new(std::env::current_exe().unwrap())
+            .args(["--exact", "fifo_child_that_is_killed", "--nocapture"])
+            .env(FIFO_DIR, dir.path())
+            .env(FIFO_ROUND, round.to_string())
+            .stdout(Stdio::piped())
+            .spawn()
+            .unwrap();
+        let lines = BufReader::new(child.stdout.take().unwrap()).lines();
+        for line in lines {
+            let line = line.unwrap();
+            // A line that the kill cut off has no full stop.
+            let text = line.rsplit_once("acknowledged ");
+            let text = text.and_then(|(_, text)| text.strip_suffix('.'));
+            acknowledged.extend(text.map(str::to_owned));
+            if acknowledged.len() >= 400 * round {
+                // The rest of what it said is read until its end.
+                child.kill().unwrap();
+            }
+        }
+        child.wait().unwrap();
+    }
+    let queue = open(dir.path());
+    let fifo = QueueName::parse("q.fifo").unwrap();
+    let again = acknowledged.iter().next().unwrap();
+    let (group, number) = again.split_once(' ').unwrap();
+    let before = queue.depth(&fifo).await.unwrap();
+    let duplicate = OutgoingMessage {
+        group_id: Some(group.to_owned()),
+        deduplication_id: Some(format!("{group}-{number}")),
+        ..OutgoingMessage::new("again")
+    };
+    queue.send(&fifo, duplicate).await.unwrap();
+    assert_eq!(queue.depth(&fifo).await.unwrap(), before, "a duplicate");
+    let mut stored: BTreeMap<String, Vec<usize>> = BTreeMap::new();
+    let options = ReceiveOptions {
+        max: 10,
+        ..ReceiveOptions::default()
+    };
+    loop {
+        let messages = queue.receive(&fifo, options).await.unwrap();
+        if messages.is_empty() {
+            break;
+        }
+        for message in messages {
+            acknowledged.remove(&message.body);
+            let (group, number) = message.body.split_once(' ').unwrap();
+            let numbers = stored.entry(group.to_owned()).or_default();
+            numbers.push(number.parse().unwrap());
+            queue.delete(&fifo, message.receipt_handle).await.unwrap();
+        }
+    }
+    assert!(acknowledged.is_empty(), "lost: {acknowledged:?}");
+    for (group, numbers) in stored {
+        assert!(
+            numbers.is_sorted_by(|a, b| a < b),
+            "group {group}: {numbers:?}"
+        );
+    }
 }

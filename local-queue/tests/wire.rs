@@ -113,19 +113,12 @@ async fn other_protocols_are_told_what_is_spoken_here() {
     let greeting = request(&endpoint, "GET", &[], "").await;
     assert_eq!(greeting.status, 200);
     assert!(greeting.body.contains(&endpoint.url()), "{}", greeting.body);
-    let form = [("content-type", "application/x-www-form-urlencoded")];
-    let query = request(
-        &endpoint,
-        "POST",
-        &form,
-        "Action=SendMessage&Version=2012-11-05",
-    )
-    .await;
-    assert_eq!(query.status, 400);
+    let neither = request(&endpoint, "POST", &[], "Action=SendMessage").await;
+    assert_eq!(neither.status, 400);
     assert!(
-        query.body.contains("JSON 1.0") && query.body.contains("SendMessage"),
+        neither.body.contains("JSON 1.0") && neither.body.contains("query protocol"),
         "{}",
-        query.body
+        neither.body
     );
     let other = request(
         &endpoint,
@@ -143,6 +136,83 @@ async fn other_protocols_are_told_what_is_spoken_here() {
     let unknown = action(&endpoint, "Nonsense", "{}").await;
     assert_eq!(unknown.status, 400);
     assert!(unknown.body.contains("Nonsense"), "{}", unknown.body);
+}
+
+async fn query(endpoint: &Endpoint, form: &str) -> Answer {
+    let headers = [(
+        "content-type",
+        "application/x-www-form-urlencoded; charset=utf-8",
+    )];
+    request(endpoint, "POST", &headers, form).await
+}
+
+fn between<'a>(text: &'a str, before: &str, after: &str) -> &'a str {
+    let (_, rest) = text.split_once(before).unwrap();
+    rest.split_once(after).unwrap().0
+}
+
+#[tokio::test]
+async fn the_query_protocol_reaches_the_same_queues() {
+    let endpoint = Endpoint::start().await;
+    let created = query(
+        &endpoint,
+        "Action=CreateQueue&Version=2012-11-05&QueueName=q&Attribute.1.Name=VisibilityTimeout\
+         &Attribute.1.Value=600",
+    )
+    .await;
+    let url = format!("{}/000000000000/q", endpoint.url());
+    assert_eq!(created.status, 200);
+    assert!(created.head.contains("content-type: text/xml"));
+    let found = between(&created.body, "<QueueUrl>", "</QueueUrl>");
+    assert_eq!(found, url);
+    let id = between(&created.body, "<RequestId>", "</RequestId>");
+    let header = format!("x-amzn-requestid: {id}");
+    assert!(created.head.contains(&header), "{}", created.head);
+
+    let url = url.replace(':', "%3A").replace('/', "%2F");
+    let send = format!(
+        "Action=SendMessage&QueueUrl={url}&MessageBody=a+%26%0D%0Ab&MessageAttribute.1.Name=n\
+         &MessageAttribute.1.Value.DataType=Number&MessageAttribute.1.Value.StringValue=1"
+    );
+    assert_eq!(query(&endpoint, &send).await.status, 200);
+    let receive = format!(
+        "Action=ReceiveMessage&QueueUrl={url}&AttributeName.1=All&MessageAttributeName.1=All\
+         &MaxNumberOfMessages=10"
+    );
+    let received = query(&endpoint, &receive).await.body;
+    assert_eq!(between(&received, "<Body>", "</Body>"), "a &amp;&#xD;\nb");
+    assert!(received.contains("<Name>ApproximateReceiveCount</Name><Value>1</Value>"));
+    assert!(
+        received.contains("<StringValue>1</StringValue>"),
+        "{received}"
+    );
+    let handle = between(&received, "<ReceiptHandle>", "</ReceiptHandle>");
+    let delete = format!(
+        "Action=DeleteMessageBatch&QueueUrl={url}&DeleteMessageBatchRequestEntry.1.Id=a\
+         &DeleteMessageBatchRequestEntry.1.ReceiptHandle={handle}\
+         &DeleteMessageBatchRequestEntry.2.Id=b&DeleteMessageBatchRequestEntry.2.ReceiptHandle=x"
+    );
+    let deleted = query(&endpoint, &delete).await.body;
+    assert!(
+        deleted.contains("<DeleteMessageBatchResultEntry><Id>a</Id>"),
+        "{deleted}"
+    );
+    assert!(
+        deleted.contains("<Code>ReceiptHandleIsInvalid</Code>"),
+        "{deleted}"
+    );
+
+    let missing = query(&endpoint, "Action=GetQueueUrl&QueueName=none").await;
+    assert_eq!(missing.status, 400);
+    let error = "<Error><Type>Sender</Type><Code>AWS.SimpleQueueService.NonExistentQueue</Code>\
+                 <Message>The specified queue does not exist.</Message>";
+    assert!(missing.body.contains(error), "{}", missing.body);
+    let unknown = query(&endpoint, "Action=Nonsense").await;
+    assert!(
+        unknown.body.contains("<Code>InvalidAction</Code>"),
+        "{}",
+        unknown.body
+    );
 }
 
 #[tokio::test]

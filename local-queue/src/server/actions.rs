@@ -13,7 +13,7 @@ use crate::attributes::AttributeChanges;
 use crate::errors::QueueError;
 use crate::handle::LocalQueue;
 use crate::model::{
-    ACCOUNT_ID, BatchEntry, BatchOutcome, OutgoingMessage, QueueName, ReceiptHandle,
+    ACCOUNT_ID, BatchEntry, BatchOutcome, MoveRequest, OutgoingMessage, QueueName, ReceiptHandle,
     ReceiveOptions, SentMessage, VisibilityChange,
 };
 use crate::validate;
@@ -50,15 +50,14 @@ impl Context<'_> {
             "DeleteMessageBatch" => self.delete_batch(read(input)?).await,
             "ChangeMessageVisibility" => self.change_visibility(read(input)?).await,
             "ChangeMessageVisibilityBatch" => self.change_visibility_batch(read(input)?).await,
-            "AddPermission"
-            | "RemovePermission"
-            | "TagQueue"
-            | "UntagQueue"
-            | "ListQueueTags"
-            | "ListDeadLetterSourceQueues"
-            | "StartMessageMoveTask"
-            | "CancelMessageMoveTask"
-            | "ListMessageMoveTasks" => Err(QueueError::UnsupportedOperation(format!(
+            "TagQueue" => self.tag_queue(read(input)?).await,
+            "UntagQueue" => self.untag_queue(read(input)?).await,
+            "ListQueueTags" => self.list_tags(read(input)?).await,
+            "ListDeadLetterSourceQueues" => self.list_sources(read(input)?).await,
+            "StartMessageMoveTask" => self.start_move(read(input)?).await,
+            "CancelMessageMoveTask" => self.cancel_move(read(input)?).await,
+            "ListMessageMoveTasks" => self.list_moves(read(input)?).await,
+            "AddPermission" | "RemovePermission" => Err(QueueError::UnsupportedOperation(format!(
                 "The embedded queue does not support {action}."
             ))
             .into()),
@@ -73,7 +72,8 @@ impl Context<'_> {
     async fn create_queue(&self, input: wire::CreateQueue) -> Answer {
         let name = QueueName::parse(&required("QueueName", input.queue_name)?)?;
         let changes = AttributeChanges::parse(&input.attributes.unwrap_or_default())?;
-        self.queue.create_queue(&name, changes).await?;
+        let tags = input.tags.unwrap_or_default();
+        self.queue.create_tagged_queue(&name, changes, tags).await?;
         write(&wire::QueueUrlResult {
             queue_url: self.queue_url(&name),
         })
@@ -96,6 +96,66 @@ impl Context<'_> {
         write(&wire::ListQueuesResult {
             queue_urls: page.names.iter().map(|name| self.queue_url(name)).collect(),
             next_token: page.next_token,
+        })
+    }
+
+    async fn list_sources(&self, input: wire::ListSources) -> Answer {
+        let name = queue_name(input.queue_url)?;
+        let page = self
+            .queue
+            .list_dead_letter_sources(&name, input.max_results, input.next_token)
+            .await?;
+        write(&wire::ListSourcesResult {
+            queue_urls: page.names.iter().map(|name| self.queue_url(name)).collect(),
+            next_token: page.next_token,
+        })
+    }
+
+    async fn tag_queue(&self, input: wire::TagQueue) -> Answer {
+        let name = queue_name(input.queue_url)?;
+        let tags = required("Tags", input.tags)?;
+        self.queue.tag_queue(&name, tags).await?;
+        write(&wire::Empty {})
+    }
+
+    async fn untag_queue(&self, input: wire::UntagQueue) -> Answer {
+        let name = queue_name(input.queue_url)?;
+        let keys = required("TagKeys", input.tag_keys)?;
+        self.queue.untag_queue(&name, keys).await?;
+        write(&wire::Empty {})
+    }
+
+    async fn list_tags(&self, input: wire::QueueOnly) -> Answer {
+        let tags = self.queue.queue_tags(&queue_name(input.queue_url)?).await?;
+        write(&wire::TagsResult { tags })
+    }
+
+    async fn start_move(&self, input: wire::StartMessageMoveTask) -> Answer {
+        let rate = input.max_number_of_messages_per_second;
+        let request = MoveRequest {
+            source_arn: required("SourceArn", input.source_arn)?,
+            destination_arn: input.destination_arn,
+            // Out of range on either side is refused alike.
+            per_second: rate.map(|rate| u32::try_from(rate).unwrap_or(0)),
+        };
+        write(&wire::StartMoveResult {
+            task_handle: self.queue.start_move_task(request).await?,
+        })
+    }
+
+    async fn cancel_move(&self, input: wire::CancelMessageMoveTask) -> Answer {
+        let handle = required("TaskHandle", input.task_handle)?;
+        write(&wire::CancelMoveResult {
+            approximate_number_of_messages_moved: self.queue.cancel_move_task(handle).await?,
+        })
+    }
+
+    async fn list_moves(&self, input: wire::ListMessageMoveTasks) -> Answer {
+        let source_arn = required("SourceArn", input.source_arn)?;
+        let max = input.max_results.unwrap_or(1);
+        let tasks = self.queue.list_move_tasks(source_arn, max).await?;
+        write(&wire::ListMovesResult {
+            results: tasks.into_iter().map(Into::into).collect(),
         })
     }
 
@@ -160,6 +220,7 @@ impl Context<'_> {
                 .map(|secs| Duration::from_secs(secs.into())),
             visibility_secs: visibility.transpose()?,
         };
+        let attempt = input.receive_request_attempt_id;
         let mut system = input.message_system_attribute_names.unwrap_or_default();
         system.extend(input.attribute_names.unwrap_or_default());
         let message = input.message_attribute_names.unwrap_or_default();
@@ -168,7 +229,7 @@ impl Context<'_> {
         // receive that is ready is answered also while stopping.
         let messages = tokio::select! {
             biased;
-            received = self.queue.receive(&name, options) => received?,
+            received = self.queue.receive_attempt(&name, options, attempt) => received?,
             () = self.stopping.cancelled() => Vec::new(),
         };
         let messages = messages
@@ -273,12 +334,6 @@ fn visibility_change(
 }
 
 fn outgoing(fields: wire::SendFields) -> Result<OutgoingMessage, QueueError> {
-    if fields.message_deduplication_id.is_some() {
-        return Err(QueueError::parameter(
-            "MessageDeduplicationId",
-            "The request includes a parameter that is not valid for this queue type",
-        ));
-    }
     let delay = fields
         .delay_seconds
         .map(|secs| seconds("DelaySeconds", secs));
@@ -301,6 +356,8 @@ fn outgoing(fields: wire::SendFields) -> Result<OutgoingMessage, QueueError> {
         attributes: fields.message_attributes.unwrap_or_default(),
         delay_secs: delay.transpose()?,
         trace_header,
+        group_id: fields.message_group_id,
+        deduplication_id: fields.message_deduplication_id,
     })
 }
 
@@ -311,6 +368,7 @@ fn send_result(id: Option<String>, sent: &SentMessage) -> wire::SendResult {
         body_md5: sent.body_md5.to_string(),
         attributes_md5: sent.attributes_md5.map(|digest| digest.to_string()),
         system_attributes_md5: sent.system_attributes_md5.map(|digest| digest.to_string()),
+        sequence_number: sent.sequence_number.map(|number| number.to_string()),
     }
 }
 

@@ -109,11 +109,19 @@ pub(crate) fn queue_error(error: &QueueError) -> WireError {
             "com.amazon.coral.service#MissingRequiredParameterException",
             "MissingParameter",
         ),
-        QueueError::InvalidParameterValue { .. } => WireError::sender(
+        QueueError::InvalidParameterValue { .. }
+        | QueueError::NoDeduplicationId
+        | QueueError::NotOfThisQueueType { .. }
+        | QueueError::ReceiptHandleHasExpired(_)
+        | QueueError::MoveTaskRefused(_) => WireError::sender(
             "com.amazon.coral.service#InvalidParameterValueException",
             "InvalidParameterValue",
         ),
-        QueueError::InvalidAttributeName(_) => {
+        QueueError::ResourceNotFound(_) => WireError {
+            status: StatusCode::NOT_FOUND,
+            ..sqs!("ResourceNotFoundException", "ResourceNotFoundException")
+        },
+        QueueError::InvalidAttributeName(_) | QueueError::FifoAttribute(_) => {
             sqs!("InvalidAttributeName", "InvalidAttributeName")
         }
         QueueError::InvalidAttributeValue { .. } => {

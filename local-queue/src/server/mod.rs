@@ -1,10 +1,12 @@
-//! The HTTP face: a listener, its connections and the frame of the AWS JSON 1.0 protocol.
+//! The HTTP face: a listener, its connections and the frames of the AWS JSON 1.0 protocol and of
+//! the older query protocol (`query`).
 //! Owns bounds on what clients may hold (connections, bytes, time) and the orderly end; refuses
 //! to know what an action does. Credentials are accepted and never verified.
 
 mod actions;
 mod errors;
 mod protocol;
+mod query;
 
 use std::convert::Infallible;
 use std::future::Future;
@@ -45,7 +47,10 @@ const BODY_READ_TIMEOUT: Duration = Duration::from_secs(30);
 /// How long requests in flight may take to finish after the end was asked for.
 const DRAIN_TIMEOUT: Duration = Duration::from_secs(5);
 
+const TARGET: &str = "x-amz-target";
+const REQUEST_ID: &str = "x-amzn-requestid";
 const JSON: HeaderValue = HeaderValue::from_static("application/x-amz-json-1.0");
+const XML: HeaderValue = HeaderValue::from_static("text/xml");
 const TEXT: HeaderValue = HeaderValue::from_static("text/plain; charset=utf-8");
 
 /// An SQS endpoint for one [`LocalQueue`].
@@ -165,14 +170,26 @@ async fn answer(request: Request<Incoming>, shared: &Shared) -> Response<Full<By
     if matches!(*request.method(), Method::GET | Method::HEAD) {
         return response(StatusCode::OK, TEXT, greeting(shared.local_addr));
     }
-    match perform(request, shared).await {
-        Ok(body) => response(StatusCode::OK, JSON, body),
-        Err(error) => refusal(&error),
+    let (head, body) = request.into_parts();
+    let is_query = !head.headers.contains_key(TARGET) && query::is_form(&head.headers);
+    match perform(head, body, is_query, shared).await {
+        Ok((_, body)) if !is_query => response(StatusCode::OK, JSON, body),
+        Ok((action, body)) => {
+            let id = Uuid::new_v4().to_string();
+            let xml = query::success(&action, &body, &id);
+            with_request_id(response(StatusCode::OK, XML, xml), &id)
+        }
+        Err(error) => refusal(&error, is_query),
     }
 }
 
-async fn perform(request: Request<Incoming>, shared: &Shared) -> Result<Vec<u8>, RequestError> {
-    let (head, body) = request.into_parts();
+/// Performs what a request asks for; returns the action and its result in JSON.
+async fn perform(
+    head: http::request::Parts,
+    body: Incoming,
+    is_query: bool,
+    shared: &Shared,
+) -> Result<(String, Vec<u8>), RequestError> {
     let declared = content_length(&head.headers).unwrap_or(MAX_BODY_BYTES);
     if declared > MAX_BODY_BYTES {
         discard(body).await;
@@ -187,16 +204,11 @@ async fn perform(request: Request<Incoming>, shared: &Shared) -> Result<Vec<u8>,
         .as_mut()
         .and_then(|budget| budget.split(kib(body.len()) as usize));
     drop(budget);
-    let target = head
-        .headers
-        .get("x-amz-target")
-        .and_then(|target| target.to_str().ok());
-    let Some(action) = target.and_then(|target| target.strip_prefix(TARGET_PREFIX)) else {
-        return Err(RequestError::WrongProtocol(wrong_protocol(
-            &head.method,
-            target,
-            &body,
-        )));
+    let (action, input) = if is_query {
+        let request = query::read(head.uri.path(), &body)?;
+        (request.action, Bytes::from(request.input))
+    } else {
+        (json_action(&head)?, body)
     };
     let authority = authority(shared.local_addr, &head.headers);
     let context = Context {
@@ -204,7 +216,18 @@ async fn perform(request: Request<Incoming>, shared: &Shared) -> Result<Vec<u8>,
         authority: &authority,
         stopping: &shared.stopping,
     };
-    context.perform(action, &body).await
+    let output = context.perform(&action, &input).await?;
+    Ok((action, output))
+}
+
+fn json_action(head: &http::request::Parts) -> Result<String, RequestError> {
+    let target = head.headers.get(TARGET);
+    let target = target.and_then(|target| target.to_str().ok());
+    let action = target.and_then(|target| target.strip_prefix(TARGET_PREFIX));
+    action.map(str::to_owned).ok_or_else(|| {
+        let wrong = wrong_protocol(&head.method, target);
+        RequestError::WrongProtocol(wrong)
+    })
 }
 
 async fn read_body(body: Incoming) -> Result<Bytes, RequestError> {
@@ -263,41 +286,50 @@ fn authority(local_addr: SocketAddr, headers: &HeaderMap) -> String {
     )
 }
 
-/// Names the protocol that is spoken here, and the action when the query protocol named one.
-fn wrong_protocol(method: &Method, target: Option<&str>, body: &[u8]) -> String {
-    let form = std::str::from_utf8(body).unwrap_or_default();
-    let action = form
-        .split('&')
-        .find_map(|pair| pair.strip_prefix("Action="));
-    let got = match (target, action) {
-        (Some(target), _) => format!("`X-Amz-Target: {target}`"),
-        (None, Some(action)) => format!("action {action} in the AWS query protocol"),
-        (None, None) => format!("{method} without `X-Amz-Target`"),
-    };
+/// Names the protocols that are spoken here.
+fn wrong_protocol(method: &Method, target: Option<&str>) -> String {
+    let got = target.map_or_else(
+        || format!("{method} without `X-Amz-Target` and without a form"),
+        |target| format!("`X-Amz-Target: {target}`"),
+    );
     format!(
         "This endpoint speaks the AWS JSON 1.0 protocol of SQS (header `X-Amz-Target: \
-         AmazonSQS.ACTION`), but the request is {got}. Use an AWS SDK of 2023-11 or later."
+         AmazonSQS.ACTION`) and its query protocol (`application/x-www-form-urlencoded`), but the \
+         request is {got}."
     )
 }
 
 fn greeting(local_addr: SocketAddr) -> String {
     format!(
-        "This is an embedded queue with the API of Amazon SQS (AWS JSON 1.0 protocol).\n\
+        "This is an embedded queue with the API of Amazon SQS (AWS JSON 1.0 and query protocols).\n\
          Point an SQS client at http://{local_addr} with any region and any credentials, e.g.\n\
          aws sqs list-queues --endpoint-url http://{local_addr}\n"
     )
 }
 
-fn refusal(error: &RequestError) -> Response<Full<Bytes>> {
+fn refusal(error: &RequestError, is_query: bool) -> Response<Full<Bytes>> {
     let wire = error.wire();
     if wire.status.is_server_error() {
         tracing::error!(%error, "a request failed");
+    }
+    if is_query {
+        let id = Uuid::new_v4().to_string();
+        let message = error.to_string();
+        let xml = query::failure(wire.fault(), wire.query_code, &message, &id);
+        return with_request_id(response(wire.status, XML, xml), &id);
     }
     let body = serde_json::json!({ "__type": wire.shape, "message": error.to_string() });
     let mut response = response(wire.status, JSON, body.to_string());
     let query_error = format!("{};{}", wire.query_code, wire.fault());
     if let Ok(value) = HeaderValue::try_from(query_error) {
         response.headers_mut().insert("x-amzn-query-error", value);
+    }
+    response
+}
+
+fn with_request_id(mut response: Response<Full<Bytes>>, id: &str) -> Response<Full<Bytes>> {
+    if let Ok(id) = HeaderValue::try_from(id) {
+        response.headers_mut().insert(REQUEST_ID, id);
     }
     response
 }
@@ -312,7 +344,7 @@ fn response(
     let headers = response.headers_mut();
     headers.insert(header::CONTENT_TYPE, content_type);
     if let Ok(id) = HeaderValue::try_from(Uuid::new_v4().to_string()) {
-        headers.insert("x-amzn-requestid", id);
+        headers.insert(REQUEST_ID, id);
     }
     response
 }

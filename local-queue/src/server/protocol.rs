@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
-use crate::model::{Message, MessageAttribute};
+use crate::model::{Message, MessageAttribute, MoveStatus, MoveTask};
 
 type Attributes = BTreeMap<String, MessageAttribute>;
 
@@ -15,6 +15,9 @@ type Attributes = BTreeMap<String, MessageAttribute>;
 pub(super) struct CreateQueue {
     pub(super) queue_name: Option<String>,
     pub(super) attributes: Option<BTreeMap<String, String>>,
+    /// Lower case in SQS's own model, too.
+    #[serde(rename = "tags", alias = "Tags")]
+    pub(super) tags: Option<BTreeMap<String, String>>,
 }
 
 #[derive(Deserialize)]
@@ -31,7 +34,50 @@ pub(super) struct ListQueues {
     pub(super) max_results: Option<usize>,
 }
 
-/// `DeleteQueue` and `PurgeQueue`.
+#[derive(Deserialize)]
+#[serde(rename_all = "PascalCase")]
+pub(super) struct ListSources {
+    pub(super) queue_url: Option<String>,
+    pub(super) next_token: Option<String>,
+    pub(super) max_results: Option<usize>,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "PascalCase")]
+pub(super) struct TagQueue {
+    pub(super) queue_url: Option<String>,
+    pub(super) tags: Option<BTreeMap<String, String>>,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "PascalCase")]
+pub(super) struct UntagQueue {
+    pub(super) queue_url: Option<String>,
+    pub(super) tag_keys: Option<Vec<String>>,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "PascalCase")]
+pub(super) struct StartMessageMoveTask {
+    pub(super) source_arn: Option<String>,
+    pub(super) destination_arn: Option<String>,
+    pub(super) max_number_of_messages_per_second: Option<i64>,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "PascalCase")]
+pub(super) struct CancelMessageMoveTask {
+    pub(super) task_handle: Option<String>,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "PascalCase")]
+pub(super) struct ListMessageMoveTasks {
+    pub(super) source_arn: Option<String>,
+    pub(super) max_results: Option<usize>,
+}
+
+/// `DeleteQueue`, `PurgeQueue` and `ListQueueTags`.
 #[derive(Deserialize)]
 #[serde(rename_all = "PascalCase")]
 pub(super) struct QueueOnly {
@@ -68,6 +114,7 @@ pub(super) struct SendFields {
     pub(super) delay_seconds: Option<i64>,
     pub(super) message_attributes: Option<Attributes>,
     pub(super) message_system_attributes: Option<Attributes>,
+    pub(super) message_group_id: Option<String>,
     pub(super) message_deduplication_id: Option<String>,
 }
 
@@ -96,6 +143,7 @@ pub(super) struct ReceiveMessage {
     pub(super) max_number_of_messages: Option<i64>,
     pub(super) visibility_timeout: Option<i64>,
     pub(super) wait_time_seconds: Option<i64>,
+    pub(super) receive_request_attempt_id: Option<String>,
 }
 
 #[derive(Deserialize)]
@@ -146,6 +194,76 @@ pub(super) struct ListQueuesResult {
 }
 
 #[derive(Serialize)]
+pub(super) struct ListSourcesResult {
+    /// Lower case in SQS's own model, too.
+    #[serde(rename = "queueUrls")]
+    pub(super) queue_urls: Vec<String>,
+    #[serde(rename = "NextToken", skip_serializing_if = "Option::is_none")]
+    pub(super) next_token: Option<String>,
+}
+
+#[derive(Serialize)]
+#[serde(rename_all = "PascalCase")]
+pub(super) struct TagsResult {
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    pub(super) tags: BTreeMap<String, String>,
+}
+
+#[derive(Serialize)]
+#[serde(rename_all = "PascalCase")]
+pub(super) struct StartMoveResult {
+    pub(super) task_handle: String,
+}
+
+#[derive(Serialize)]
+#[serde(rename_all = "PascalCase")]
+pub(super) struct CancelMoveResult {
+    pub(super) approximate_number_of_messages_moved: u64,
+}
+
+#[derive(Serialize)]
+#[serde(rename_all = "PascalCase")]
+pub(super) struct ListMovesResult {
+    pub(super) results: Vec<MoveResult>,
+}
+
+#[derive(Serialize)]
+#[serde(rename_all = "PascalCase")]
+pub(super) struct MoveResult {
+    #[serde(skip_serializing_if = "Option::is_none")]
+    task_handle: Option<String>,
+    status: &'static str,
+    source_arn: String,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    destination_arn: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    max_number_of_messages_per_second: Option<u32>,
+    approximate_number_of_messages_moved: u64,
+    approximate_number_of_messages_to_move: u64,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    failure_reason: Option<String>,
+    started_timestamp: u64,
+}
+
+impl From<MoveTask> for MoveResult {
+    fn from(task: MoveTask) -> Self {
+        // SQS names a handle only while it can be used.
+        let running = task.status == MoveStatus::Running;
+        Self {
+            task_handle: running.then_some(task.handle),
+            status: task.status.as_str(),
+            source_arn: task.request.source_arn,
+            destination_arn: task.request.destination_arn,
+            max_number_of_messages_per_second: task.request.per_second,
+            approximate_number_of_messages_moved: task.moved,
+            approximate_number_of_messages_to_move: task.to_move,
+            failure_reason: task.failure,
+            started_timestamp: task.started_at_ms,
+        }
+    }
+}
+
+#[derive(Serialize)]
 #[serde(rename_all = "PascalCase")]
 pub(super) struct AttributesResult {
     pub(super) attributes: BTreeMap<String, String>,
@@ -169,6 +287,8 @@ pub(super) struct SendResult {
         skip_serializing_if = "Option::is_none"
     )]
     pub(super) system_attributes_md5: Option<String>,
+    #[serde(rename = "SequenceNumber", skip_serializing_if = "Option::is_none")]
+    pub(super) sequence_number: Option<String>,
 }
 
 #[derive(Serialize)]
@@ -269,6 +389,12 @@ impl ReceivedMessage {
             ),
             ("AWSTraceHeader", message.trace_header),
             ("DeadLetterQueueSourceArn", message.dead_letter_source_arn),
+            ("MessageGroupId", message.group_id),
+            ("MessageDeduplicationId", message.deduplication_id),
+            (
+                "SequenceNumber",
+                message.sequence_number.map(|number| number.to_string()),
+            ),
         ];
         let attributes = system
             .into_iter()

@@ -1,27 +1,39 @@
 //! Sending, receiving, deleting and hiding messages.
 //! Owns the life of a message; refuses to know when anything happens.
 
-use rusqlite::params;
+use rusqlite::{Connection, params};
 
+use super::fifo::check_kind;
 use super::rows::{
-    Candidate, delete_delivery, fresh_nonce, insert_delivery, insert_payload, queue_of,
-    read_payload, row_id, select_visible, seq_of,
+    Candidate, delete_delivery, delete_grouped, first_of_group, fresh_nonce, insert_delivery,
+    insert_payload, queue_of, read_payload, row_id, select_visible, seq_of,
 };
-use super::{PreparedMessage, Store, StoreResult, Take, Taken};
+use super::{PreparedMessage, Queue, Store, StoreResult, Stored, Take, Taken};
 use crate::errors::QueueError;
 use crate::limits;
-use crate::model::{Deletion, Message, QueueName, Receipt, ReceiptHandle};
+use crate::model::{
+    Deletion, Message, MessageId, QueueName, Receipt, ReceiptHandle, SequenceNumber,
+};
 use crate::schedule::Lease;
 use crate::validate;
 
+/// Why a message goes from one queue to another, and what changes on the way.
+#[derive(Clone, Copy)]
+pub(super) enum Transfer<'a> {
+    /// It was received too often. It stays as old as it was sent.
+    DeadLetter { source_arn: &'a str },
+    /// A message move task takes it back, as a new message.
+    Move { id: MessageId },
+}
+
 impl Store {
-    /// Stores messages; each is refused on its own when it is too long for the queue.
+    /// Stores messages; each is refused on its own when it does not fit the queue.
     pub(crate) fn send(
         &mut self,
         name: &QueueName,
         messages: &[PreparedMessage],
         now: u64,
-    ) -> StoreResult<Vec<Result<(), QueueError>>> {
+    ) -> StoreResult<Vec<Result<Stored, QueueError>>> {
         let queue = self
             .queues
             .get_mut(name)
@@ -29,24 +41,20 @@ impl Store {
         let conn = &self.database.conn;
         let mut results = Vec::with_capacity(messages.len());
         for message in messages {
-            let checked = validate::check_size(message.bytes, queue.settings.maximum_message_bytes);
-            if checked.is_ok() {
-                let seq = queue.next_seq;
-                queue.next_seq += 1;
-                let delay = message.delay_secs.unwrap_or(queue.settings.delay_secs);
-                let visible_at = now + u64::from(delay) * 1000;
-                insert_payload(conn, row_id(queue.id, seq), message)?;
-                insert_delivery(conn, queue.id, visible_at, seq, now)?;
-                queue.schedule.add(visible_at, now);
+            match queue.store(conn, message, now) {
+                Err(QueueError::Storage(error)) => return Err(error.into()),
+                result => results.push(result),
             }
-            results.push(checked);
         }
         Ok(results)
     }
 
     /// Receives up to `take.max` visible messages, oldest first. Messages past the retention
     /// period are deleted and messages received too often are dead-lettered on the way.
-    pub(crate) fn take(&mut self, name: &QueueName, take: Take, now: u64) -> StoreResult<Taken> {
+    pub(crate) fn take(&mut self, name: &QueueName, take: &Take, now: u64) -> StoreResult<Taken> {
+        if self.queue(name)?.settings.fifo.is_some() {
+            return self.take_grouped(name, take, now);
+        }
         let mut messages: Vec<Message> = Vec::new();
         let mut taken = Vec::new();
         let mut disposed = 0;
@@ -74,7 +82,8 @@ impl Store {
                     disposed += 1;
                 } else {
                     taken.push(candidate.seq);
-                    messages.push(self.deliver(name, &candidate, take.visibility_secs, now)?);
+                    let visibility = take.visibility_secs;
+                    messages.push(self.deliver(name, &candidate, None, visibility, now)?);
                 }
             }
             if taken.len() + disposed == before {
@@ -88,14 +97,29 @@ impl Store {
         })
     }
 
-    /// Whether the in-flight limit is what keeps messages back.
+    /// Whether the in-flight limit is what keeps messages back. Receivers of a FIFO queue are
+    /// not told.
     pub(crate) fn is_over_limit(&self, name: &QueueName) -> StoreResult<bool> {
-        let depth = self.queue(name)?.schedule.depth();
-        Ok(depth.in_flight as usize >= limits::MAX_IN_FLIGHT)
+        let queue = self.queue(name)?;
+        let in_flight = queue.schedule.depth().in_flight as usize;
+        Ok(queue.settings.fifo.is_none() && in_flight >= limits::MAX_IN_FLIGHT)
+    }
+
+    /// Whether a receive could find something now; free of charge.
+    pub(crate) fn has_available(&mut self, name: &QueueName, now: u64) -> bool {
+        self.queues.get_mut(name).is_none_or(|queue| {
+            queue.schedule.advance(now);
+            queue.schedule.has_available()
+        })
     }
 
     /// Deletes or dead-letters a message that must not be delivered any more.
-    fn dispose(&mut self, name: &QueueName, row: &Candidate, now: u64) -> StoreResult<bool> {
+    pub(super) fn dispose(
+        &mut self,
+        name: &QueueName,
+        row: &Candidate,
+        now: u64,
+    ) -> StoreResult<bool> {
         let queue = self.queue(name)?;
         if queue.is_expired(row.sent_at, now) {
             self.remove(name, row.seq, row.visible_at)?;
@@ -112,45 +136,62 @@ impl Store {
             // Its dead-letter queue was deleted: keep delivering rather than lose it.
             return Ok(false);
         }
-        self.dead_letter(name, &target, row, now)?;
+        let source_arn = self.arn(name);
+        let why = Transfer::DeadLetter {
+            source_arn: &source_arn,
+        };
+        self.transfer(name, &target, row, why, now)?;
         Ok(true)
     }
 
-    fn dead_letter(
+    /// Takes a message from one queue to the end of another: visible at once, counted anew, in
+    /// its group.
+    pub(super) fn transfer(
         &mut self,
         name: &QueueName,
         target: &QueueName,
         row: &Candidate,
+        why: Transfer<'_>,
         now: u64,
     ) -> StoreResult<()> {
-        let source_arn = self.arn(name);
         let conn = &self.database.conn;
         let source = self
             .queues
             .get_mut(name)
             .ok_or(QueueError::QueueDoesNotExist)?;
-        delete_delivery(conn, source.id, row.visible_at, row.seq)?;
-        source.schedule.remove(row.seq, row.visible_at as u64);
+        let group = source.unschedule(conn, row.seq, row.visible_at)?;
         let old_row = row_id(source.id, row.seq);
         let target = self
             .queues
             .get_mut(target)
             .ok_or(QueueError::QueueDoesNotExist)?;
-        let seq = target.next_seq;
-        target.next_seq += 1;
-        conn.prepare_cached("UPDATE payload SET row = ?2, dead_letter_source = ?3 WHERE row = ?1")?
-            .execute(params![old_row, row_id(target.id, seq), source_arn])?;
-        // Visible at once and counted anew, but as old as it was sent.
-        conn.prepare_cached("INSERT INTO delivery VALUES (?1, ?2, ?3, ?4, 0, 0, 0)")?
-            .execute(params![target.id, now, seq, row.sent_at])?;
-        target.schedule.add(now, now);
+        let seq = target.take_seq(conn)?;
+        let new_row = row_id(target.id, seq);
+        let sent_at = match why {
+            Transfer::DeadLetter { source_arn } => {
+                let sql = "UPDATE payload SET row = ?2, dead_letter_source = ?3 WHERE row = ?1";
+                conn.prepare_cached(sql)?
+                    .execute(params![old_row, new_row, source_arn])?;
+                row.sent_at
+            }
+            Transfer::Move { id } => {
+                let sql = "UPDATE payload SET row = ?2, dead_letter_source = NULL, id = ?3 \
+                           WHERE row = ?1";
+                conn.prepare_cached(sql)?
+                    .execute(params![old_row, new_row, id.0.as_bytes()])?;
+                now
+            }
+        };
+        target.enroll(conn, seq, sent_at, now, group.as_deref(), now)?;
         Ok(())
     }
 
-    fn deliver(
+    /// `group` is that of a FIFO queue's message.
+    pub(super) fn deliver(
         &mut self,
         name: &QueueName,
         row: &Candidate,
+        group: Option<&str>,
         visibility_secs: Option<u32>,
         now: u64,
     ) -> StoreResult<Message> {
@@ -182,6 +223,9 @@ impl Store {
             first,
             lease.nonce
         ])?;
+        if let Some((groups, group)) = queue.schedule.groups_mut().zip(group) {
+            groups.begin(group, row.seq);
+        }
         queue.schedule.lease(row.seq, lease);
         queue.schedule.advance(now);
         let receipt = Receipt {
@@ -192,6 +236,7 @@ impl Store {
         message.sent_at_ms = row.sent_at;
         message.receive_count = row.receive_count + 1;
         message.first_received_at_ms = first;
+        message.sequence_number = group.map(|_| SequenceNumber(receipt.row));
         Ok(message)
     }
 
@@ -239,13 +284,26 @@ impl Store {
         }))
     }
 
+    /// A FIFO queue refuses a handle whose visibility timeout is over: the messages behind this
+    /// one may be on their way already.
     pub(crate) fn delete(
         &mut self,
         name: &QueueName,
         handle: &ReceiptHandle,
         now: u64,
     ) -> StoreResult<Deletion> {
-        match self.find(name, handle, now)? {
+        let found = self.find(name, handle, now)?;
+        let queue = self.queue(name)?;
+        let expired = queue.settings.fifo.is_some()
+            && match found {
+                Ok((seq, lease)) => !queue.schedule.is_in_flight(seq, lease),
+                Err(why) => why == Deletion::Stale,
+            };
+        if expired {
+            let handle = handle.as_str().to_owned();
+            return Err(QueueError::ReceiptHandleHasExpired(handle));
+        }
+        match found {
             Ok((seq, lease)) => {
                 self.remove(name, seq, lease.visible_at as i64)?;
                 Ok(Deletion::Deleted)
@@ -272,19 +330,11 @@ impl Store {
         if !queue.schedule.is_in_flight(seq, lease) {
             return Err(QueueError::MessageNotInflight);
         }
-        let visible_at = now + u64::from(visibility_secs) * 1000;
-        conn.prepare_cached(
-            "UPDATE delivery SET visible_at = ?4
-             WHERE queue_id = ?1 AND visible_at = ?2 AND seq = ?3",
-        )?
-        .execute(params![queue.id, lease.visible_at, seq, visible_at])?;
-        queue.schedule.lease(
-            seq,
-            Lease {
-                visible_at,
-                ..lease
-            },
-        );
+        let changed = Lease {
+            visible_at: now + u64::from(visibility_secs) * 1000,
+            ..lease
+        };
+        queue.hide(conn, seq, lease, changed)?;
         queue.schedule.advance(now);
         Ok(())
     }
@@ -326,10 +376,81 @@ impl Store {
             .queues
             .get_mut(name)
             .ok_or(QueueError::QueueDoesNotExist)?;
-        delete_delivery(conn, queue.id, visible_at, seq)?;
+        queue.unschedule(conn, seq, visible_at)?;
         conn.prepare_cached("DELETE FROM payload WHERE row = ?1")?
             .execute([row_id(queue.id, seq)])?;
-        queue.schedule.remove(seq, visible_at as u64);
         Ok(())
+    }
+}
+
+impl Queue {
+    /// Stores a message, unless a FIFO queue has it already.
+    fn store(
+        &mut self,
+        conn: &Connection,
+        message: &PreparedMessage,
+        now: u64,
+    ) -> StoreResult<Stored> {
+        validate::check_size(message.bytes, self.settings.maximum_message_bytes)?;
+        let deduplication_id = check_kind(self.settings.fifo, message)?;
+        if let Some(id) = deduplication_id
+            && let Some(first) = self.duplicate_of(conn, message, id, now)?
+        {
+            return Ok(first);
+        }
+        let seq = self.take_seq(conn)?;
+        let row = row_id(self.id, seq);
+        let delay = message.delay_secs.filter(|_| deduplication_id.is_none());
+        let delay = delay.unwrap_or(self.settings.delay_secs);
+        let visible_at = now + u64::from(delay) * 1000;
+        insert_payload(conn, row, message, deduplication_id)?;
+        if let Some(id) = deduplication_id {
+            self.remember(conn, message, id, row, now)?;
+        }
+        self.enroll(conn, seq, now, visible_at, message.group_id.as_deref(), now)?;
+        Ok(Stored {
+            id: message.id,
+            sequence_number: deduplication_id.map(|_| SequenceNumber(row)),
+        })
+    }
+
+    /// Puts a message into the schedule. Only a FIFO queue orders by group.
+    fn enroll(
+        &mut self,
+        conn: &Connection,
+        seq: i64,
+        sent_at: u64,
+        visible_at: u64,
+        group: Option<&str>,
+        now: u64,
+    ) -> rusqlite::Result<()> {
+        let group = group.filter(|_| self.settings.fifo.is_some());
+        insert_delivery(conn, self.id, visible_at, seq, sent_at, group)?;
+        self.schedule.add(visible_at, now);
+        if let Some((groups, group)) = self.schedule.groups_mut().zip(group) {
+            groups.add(group, seq);
+        }
+        Ok(())
+    }
+
+    /// Takes a message out of the schedule; returns the group of a FIFO queue's.
+    fn unschedule(
+        &mut self,
+        conn: &Connection,
+        seq: i64,
+        visible_at: i64,
+    ) -> rusqlite::Result<Option<String>> {
+        self.schedule.remove(seq, visible_at as u64);
+        let Some(groups) = self.schedule.groups_mut() else {
+            delete_delivery(conn, self.id, visible_at, seq)?;
+            return Ok(None);
+        };
+        let group = delete_grouped(conn, self.id, visible_at, seq)?;
+        if let Some(group) = &group
+            && groups.head(group) == Some(seq)
+        {
+            groups.set_head(group, first_of_group(conn, self.id, group)?);
+        }
+        Ok(group)
     }
 }

@@ -1,10 +1,12 @@
 //! The queue's operations on the database, one call each, inside a transaction that the writer
 //! opened. Owns the agreement between rows and the counts in memory; refuses to know channels,
 //! waiting receivers and the clock (`now` is handed in, so that tests can move it).
-//! Here: transactions and loading. `queues`, `messages` and `sweep` hold the operations, `rows`
-//! the statements they share.
+//! Here: transactions and loading. `queues`, `messages`, `fifo`, `moves` and `sweep` hold the
+//! operations, `rows` the statements they share.
 
+mod fifo;
 mod messages;
+mod moves;
 mod queues;
 mod rows;
 mod sweep;
@@ -12,15 +14,18 @@ mod sweep;
 mod tests;
 
 use std::cell::Cell;
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::path::Path;
+use std::sync::Arc;
 
 use crate::attributes::QueueSettings;
 use crate::digest::Md5Digest;
 use crate::errors::{OpenError, QueueError, StorageError};
-use crate::model::{Message, MessageId, QueueName};
+use crate::model::{Message, MessageId, QueueName, SequenceNumber};
 use crate::schedule::{Lease, Schedule};
 use crate::schema::Database;
+use fifo::Attempts;
+use moves::ActiveMove;
 use rows::{last_seq, unreadable};
 
 /// A message that was checked and digested on its way to the writer.
@@ -32,15 +37,27 @@ pub(crate) struct PreparedMessage {
     pub(crate) attributes: Option<String>,
     pub(crate) trace_header: Option<String>,
     pub(crate) delay_secs: Option<u32>,
+    pub(crate) group_id: Option<String>,
+    pub(crate) deduplication_id: Option<String>,
+    /// The body's SHA-256, of messages to FIFO queues without a deduplication id.
+    pub(crate) body_sha256: Option<String>,
     /// Bytes that count towards the queue's `MaximumMessageSize`.
     pub(crate) bytes: usize,
 }
 
-/// How much to take, and for how long.
+/// What a message became; of a duplicate, what the first one became.
 #[derive(Clone, Copy, Debug)]
+pub(crate) struct Stored {
+    pub(crate) id: MessageId,
+    pub(crate) sequence_number: Option<SequenceNumber>,
+}
+
+/// How much to take, and for how long.
+#[derive(Clone, Debug)]
 pub(crate) struct Take {
     pub(crate) max: usize,
     pub(crate) visibility_secs: Option<u32>,
+    pub(crate) attempt_id: Option<Arc<str>>,
 }
 
 /// What was taken.
@@ -64,8 +81,12 @@ struct Queue {
     settings: QueueSettings,
     created_at: u64,
     modified_at: u64,
+    tags: BTreeMap<String, String>,
     next_seq: i64,
+    /// Sequence numbers below are set aside on disk; used on FIFO queues only.
+    seq_reserved: i64,
     schedule: Schedule,
+    attempts: Attempts,
     /// Where the next sweep goes on: (`visible_at`, seq).
     sweep_from: (i64, i64),
 }
@@ -78,6 +99,8 @@ pub(crate) struct Store {
     synced: Cell<bool>,
     /// Ids of deleted and purged queues whose messages are still on disk.
     dropped: Vec<i64>,
+    /// Message move tasks that run.
+    moves: Vec<ActiveMove>,
 }
 
 type StoreResult<T> = Result<T, QueueError>;
@@ -102,6 +125,7 @@ impl Store {
             queues: HashMap::new(),
             synced: Cell::new(true),
             dropped: Vec::new(),
+            moves: Vec::new(),
         };
         store.reload(now).map_err(|source| OpenError::Database {
             dir: dir.to_owned(),
@@ -155,10 +179,11 @@ impl Store {
     fn reload(&mut self, now: u64) -> Result<(), StorageError> {
         self.queues.clear();
         self.dropped.clear();
+        self.moves = moves::read_active(&self.database.conn)?;
         let conn = &self.database.conn;
         let mut names = HashMap::new();
         let mut statement = conn.prepare_cached(
-            "SELECT id, name, settings, created_at, modified_at, dropped FROM queue",
+            "SELECT id, name, settings, created_at, modified_at, dropped, tags, next_seq FROM queue",
         )?;
         let mut rows = statement.query([])?;
         while let Some(row) = rows.next()? {
@@ -170,20 +195,17 @@ impl Store {
             let name: String = row.get(1)?;
             let settings: String = row.get(2)?;
             let name = QueueName::parse(&name).map_err(|error| unreadable(1, error))?;
-            let queue = Queue {
-                id,
-                settings: serde_json::from_str(&settings).map_err(|e| unreadable(2, e))?,
-                created_at: row.get(3)?,
-                modified_at: row.get(4)?,
-                next_seq: last_seq(conn, id)? + 1,
-                schedule: Schedule::default(),
-                sweep_from: (i64::MIN, 0),
-            };
+            let settings = serde_json::from_str(&settings).map_err(|e| unreadable(2, e))?;
+            let mut queue = Queue::new(id, settings, row.get(3)?, row.get(4)?);
+            let tags: String = row.get(6)?;
+            queue.tags = serde_json::from_str(&tags).map_err(|e| unreadable(6, e))?;
+            queue.seq_reserved = row.get(7)?;
+            queue.next_seq = queue.seq_reserved.max(last_seq(conn, id)? + 1);
             names.insert(id, name.clone());
             self.queues.insert(name, queue);
         }
         let mut statement =
-            conn.prepare_cached("SELECT queue_id, visible_at, seq, nonce FROM delivery")?;
+            conn.prepare_cached("SELECT queue_id, visible_at, seq, nonce, group_id FROM delivery")?;
         let mut rows = statement.query([])?;
         while let Some(row) = rows.next()? {
             let queue = names
@@ -191,6 +213,14 @@ impl Store {
                 .and_then(|name| self.queues.get_mut(name));
             let Some(queue) = queue else { continue };
             let (visible_at, seq, nonce) = (row.get(1)?, row.get(2)?, row.get(3)?);
+            if let Some(groups) = queue.schedule.groups_mut() {
+                let group: Option<String> = row.get(4)?;
+                let group = group.unwrap_or_default();
+                groups.add(&group, seq);
+                if nonce != 0 {
+                    groups.begin(&group, seq);
+                }
+            }
             if nonce == 0 {
                 queue.schedule.add(visible_at, now);
             } else {

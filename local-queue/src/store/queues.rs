@@ -1,10 +1,14 @@
 //! Creating, changing, describing and removing queues.
 //! Owns what a queue's row says; refuses to know messages, except to leave them to the sweep.
 
-use rusqlite::{Connection, params};
+use std::collections::BTreeMap;
 
+use rusqlite::{Connection, params};
+use serde::Serialize;
+
+use super::fifo::Attempts;
 use super::{Queue, Store, StoreResult};
-use crate::attributes::{AttributeChanges, QueueDescription, QueueSettings};
+use crate::attributes::{AttributeChanges, QueueDescription, QueueSettings, check_together};
 use crate::errors::QueueError;
 use crate::limits;
 use crate::model::{ACCOUNT_ID, QueueName, QueuePage};
@@ -15,19 +19,23 @@ impl Store {
         &mut self,
         name: &QueueName,
         changes: &AttributeChanges,
+        tags: &BTreeMap<String, String>,
         now: u64,
     ) -> StoreResult<()> {
+        changes.check_new(name)?;
         if let Some(queue) = self.queues.get(name) {
             return match changes.conflict_with(&queue.settings) {
                 Some(attribute) => Err(QueueError::QueueNameExists { attribute }),
                 None => Ok(()),
             };
         }
-        let settings = changes.applied_to(&QueueSettings::default());
+        let settings = changes.applied_to(&QueueSettings::default_of(name));
+        check_together(&settings)?;
         self.check_redrive(name, &settings)?;
-        let id = insert_queue(&self.database.conn, name, &settings, now, now)?;
-        self.queues
-            .insert(name.clone(), Queue::new(id, settings, now, now));
+        let mut queue = Queue::new(0, settings, now, now);
+        queue.tags.clone_from(tags);
+        queue.id = insert_queue(&self.database.conn, name, &queue)?;
+        self.queues.insert(name.clone(), queue);
         Ok(())
     }
 
@@ -38,10 +46,20 @@ impl Store {
         let target = policy.target()?;
         let reason = if target == *name {
             "a queue cannot be its own dead-letter queue"
-        } else if self.queues.contains_key(&target) {
-            return Ok(());
+        } else if target.is_fifo() != name.is_fifo() {
+            "Dead-letter queue must be same type of queue as the source."
         } else {
-            "Dead letter target does not exist."
+            match self.queues.get(&target).map(|queue| &queue.settings) {
+                None => "Dead letter target does not exist.",
+                Some(QueueSettings {
+                    redrive_allow: Some(policy),
+                    ..
+                }) if !policy.allows(name) => {
+                    "Queue does not have permission to use the dead-letter queue: see its \
+                     RedriveAllowPolicy."
+                }
+                Some(_) => return Ok(()),
+            }
         };
         Err(QueueError::attribute("RedrivePolicy", reason))
     }
@@ -52,7 +70,9 @@ impl Store {
         changes: &AttributeChanges,
         now: u64,
     ) -> StoreResult<()> {
+        changes.check_kind(name)?;
         let settings = changes.applied_to(&self.queue(name)?.settings);
+        check_together(&settings)?;
         if changes.redrive.is_some() {
             self.check_redrive(name, &settings)?;
         }
@@ -63,21 +83,69 @@ impl Store {
         self.database
             .conn
             .prepare_cached("UPDATE queue SET settings = ?2, modified_at = ?3 WHERE id = ?1")?
-            .execute(params![queue.id, settings_json(&settings)?, now])?;
+            .execute(params![queue.id, json(&settings)?, now])?;
+        let longest = queue.settings.delay_secs.max(settings.delay_secs);
+        let delayed = queue.settings.delay_secs != settings.delay_secs;
         queue.settings = settings;
         queue.modified_at = now;
+        if name.is_fifo() && delayed {
+            self.delay_again(name, longest, now)?;
+        }
         Ok(())
+    }
+
+    /// Adds tags, or gives them other values.
+    pub(crate) fn tag(
+        &mut self,
+        name: &QueueName,
+        tags: &BTreeMap<String, String>,
+    ) -> StoreResult<()> {
+        let mut next = self.queue(name)?.tags.clone();
+        next.extend(tags.clone());
+        if next.len() > limits::MAX_TAGS {
+            return Err(QueueError::parameter(
+                "Tags",
+                format!("Too many tags added for queue {name}: 50 is the most."),
+            ));
+        }
+        self.set_tags(name, next)
+    }
+
+    /// Takes tags away; those that are not there are no mistake.
+    pub(crate) fn untag(&mut self, name: &QueueName, keys: &[String]) -> StoreResult<()> {
+        let mut next = self.queue(name)?.tags.clone();
+        next.retain(|key, _| !keys.contains(key));
+        self.set_tags(name, next)
+    }
+
+    fn set_tags(&mut self, name: &QueueName, tags: BTreeMap<String, String>) -> StoreResult<()> {
+        let queue = self
+            .queues
+            .get_mut(name)
+            .ok_or(QueueError::QueueDoesNotExist)?;
+        self.database
+            .conn
+            .prepare_cached("UPDATE queue SET tags = ?2 WHERE id = ?1")?
+            .execute(params![queue.id, json(&tags)?])?;
+        queue.tags = tags;
+        Ok(())
+    }
+
+    pub(crate) fn tags(&self, name: &QueueName) -> StoreResult<BTreeMap<String, String>> {
+        Ok(self.queue(name)?.tags.clone())
     }
 
     pub(crate) fn delete_queue(&mut self, name: &QueueName) -> StoreResult<()> {
         let id = self.queue(name)?.id;
         drop_queue(&self.database.conn, id)?;
+        self.forget_moves(name)?;
         self.queues.remove(name);
         self.dropped.push(id);
         Ok(())
     }
 
     /// Gives the queue a new id, whatever its depth; the sweep takes the old messages away.
+    /// What was sent to a FIFO queue is remembered all the same.
     pub(crate) fn purge_queue(&mut self, name: &QueueName) -> StoreResult<()> {
         let conn = &self.database.conn;
         let queue = self
@@ -85,19 +153,14 @@ impl Store {
             .get_mut(name)
             .ok_or(QueueError::QueueDoesNotExist)?;
         drop_queue(conn, queue.id)?;
-        let id = insert_queue(
-            conn,
-            name,
-            &queue.settings,
-            queue.created_at,
-            queue.modified_at,
-        )?;
-        let fresh = Queue::new(
-            id,
-            queue.settings.clone(),
-            queue.created_at,
-            queue.modified_at,
-        );
+        let settings = queue.settings.clone();
+        let mut fresh = Queue::new(0, settings, queue.created_at, queue.modified_at);
+        fresh.tags.clone_from(&queue.tags);
+        fresh.id = insert_queue(conn, name, &fresh)?;
+        if fresh.settings.fifo.is_some() {
+            conn.prepare_cached("UPDATE deduplication SET queue_id = ?2 WHERE queue_id = ?1")?
+                .execute([queue.id, fresh.id])?;
+        }
         let old = std::mem::replace(queue, fresh);
         self.dropped.push(old.id);
         Ok(())
@@ -109,21 +172,34 @@ impl Store {
         max: Option<usize>,
         after: Option<&str>,
     ) -> QueuePage {
-        let mut names: Vec<QueueName> = self
-            .queues
-            .keys()
-            .filter(|name| name.as_str().starts_with(prefix))
-            .filter(|name| after.is_none_or(|after| name.as_str() > after))
-            .cloned()
-            .collect();
-        names.sort();
-        let limit = max.unwrap_or(limits::MAX_LIST_RESULTS);
-        let more = names.len() > limit;
-        names.truncate(limit);
-        // SQS pages only when the caller says how long a page is.
-        let last = names.last().filter(|_| more && max.is_some());
-        let next_token = last.map(|name| name.as_str().to_owned());
-        QueuePage { names, next_token }
+        let names = self.queues.keys();
+        page(
+            names.filter(|name| name.as_str().starts_with(prefix)),
+            max,
+            after,
+        )
+    }
+
+    /// The queues whose dead-letter queue this is.
+    pub(crate) fn list_sources(
+        &self,
+        name: &QueueName,
+        max: Option<usize>,
+        after: Option<&str>,
+    ) -> StoreResult<QueuePage> {
+        self.queue(name)?;
+        Ok(page(self.sources_of(name), max, after))
+    }
+
+    pub(super) fn sources_of<'a>(
+        &'a self,
+        dead_letter: &QueueName,
+    ) -> impl Iterator<Item = &'a QueueName> {
+        self.queues.iter().filter_map(move |(name, queue)| {
+            let policy = queue.settings.redrive.as_ref()?;
+            let target = policy.target().ok()?;
+            (target == *dead_letter).then_some(name)
+        })
     }
 
     pub(crate) fn describe(&mut self, name: &QueueName, now: u64) -> StoreResult<QueueDescription> {
@@ -164,14 +240,21 @@ impl Store {
 }
 
 impl Queue {
-    fn new(id: i64, settings: QueueSettings, created_at: u64, modified_at: u64) -> Self {
+    pub(super) fn new(id: i64, settings: QueueSettings, created_at: u64, modified_at: u64) -> Self {
         Self {
             id,
-            settings,
             created_at,
             modified_at,
+            schedule: if settings.fifo.is_some() {
+                Schedule::fifo()
+            } else {
+                Schedule::default()
+            },
+            settings,
+            tags: BTreeMap::new(),
             next_seq: 1,
-            schedule: Schedule::default(),
+            seq_reserved: 1,
+            attempts: Attempts::default(),
             sweep_from: (i64::MIN, 0),
         }
     }
@@ -181,26 +264,42 @@ impl Queue {
     }
 }
 
-fn settings_json(settings: &QueueSettings) -> rusqlite::Result<String> {
-    serde_json::to_string(settings)
+/// One page of names in alphabetical order.
+fn page<'a>(
+    names: impl Iterator<Item = &'a QueueName>,
+    max: Option<usize>,
+    after: Option<&str>,
+) -> QueuePage {
+    let mut names: Vec<QueueName> = names
+        .filter(|name| after.is_none_or(|after| name.as_str() > after))
+        .cloned()
+        .collect();
+    names.sort();
+    let limit = max.unwrap_or(limits::MAX_LIST_RESULTS);
+    let more = names.len() > limit;
+    names.truncate(limit);
+    // SQS pages only when the caller says how long a page is.
+    let last = names.last().filter(|_| more && max.is_some());
+    let next_token = last.map(|name| name.as_str().to_owned());
+    QueuePage { names, next_token }
+}
+
+fn json<T: Serialize>(value: &T) -> rusqlite::Result<String> {
+    serde_json::to_string(value)
         .map_err(|error| rusqlite::Error::ToSqlConversionFailure(Box::new(error)))
 }
 
-fn insert_queue(
-    conn: &Connection,
-    name: &QueueName,
-    settings: &QueueSettings,
-    created_at: u64,
-    modified_at: u64,
-) -> rusqlite::Result<i64> {
+fn insert_queue(conn: &Connection, name: &QueueName, queue: &Queue) -> rusqlite::Result<i64> {
     conn.prepare_cached(
-        "INSERT INTO queue (name, settings, created_at, modified_at) VALUES (?1, ?2, ?3, ?4)",
+        "INSERT INTO queue (name, settings, created_at, modified_at, tags)
+         VALUES (?1, ?2, ?3, ?4, ?5)",
     )?
     .insert(params![
         name.as_str(),
-        settings_json(settings)?,
-        created_at,
-        modified_at
+        json(&queue.settings)?,
+        queue.created_at,
+        queue.modified_at,
+        json(&queue.tags)?
     ])
 }
 

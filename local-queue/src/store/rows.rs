@@ -3,7 +3,7 @@
 
 use std::collections::BTreeMap;
 
-use rusqlite::{Connection, params};
+use rusqlite::{Connection, OptionalExtension as _, params};
 use uuid::Uuid;
 
 use super::PreparedMessage;
@@ -55,15 +55,18 @@ pub(super) fn insert_payload(
     conn: &Connection,
     row: i64,
     message: &PreparedMessage,
+    deduplication_id: Option<&str>,
 ) -> rusqlite::Result<()> {
-    conn.prepare_cached("INSERT INTO payload VALUES (?1, ?2, ?3, ?4, ?5, NULL, ?6)")?
+    conn.prepare_cached("INSERT INTO payload VALUES (?1, ?2, ?3, ?4, ?5, NULL, ?6, ?7, ?8)")?
         .execute(params![
             row,
             message.id.0.as_bytes(),
             message.body_md5.0,
             message.attributes,
             message.trace_header,
-            message.body
+            message.body,
+            message.group_id,
+            deduplication_id
         ])
         .map(drop)
 }
@@ -74,9 +77,10 @@ pub(super) fn insert_delivery(
     visible_at: u64,
     seq: i64,
     sent_at: u64,
+    group: Option<&str>,
 ) -> rusqlite::Result<()> {
-    conn.prepare_cached("INSERT INTO delivery VALUES (?1, ?2, ?3, ?4, 0, 0, 0)")?
-        .execute(params![queue_id, visible_at, seq, sent_at])
+    conn.prepare_cached("INSERT INTO delivery VALUES (?1, ?2, ?3, ?4, 0, 0, 0, ?5)")?
+        .execute(params![queue_id, visible_at, seq, sent_at, group])
         .map(drop)
 }
 
@@ -93,6 +97,71 @@ pub(super) fn delete_delivery(
     .map(drop)
 }
 
+/// Deletes a message of a FIFO queue from the schedule; `None` when it was not there.
+pub(super) fn delete_grouped(
+    conn: &Connection,
+    queue_id: i64,
+    visible_at: i64,
+    seq: i64,
+) -> rusqlite::Result<Option<String>> {
+    conn.prepare_cached(
+        "DELETE FROM delivery WHERE queue_id = ?1 AND visible_at = ?2 AND seq = ?3
+         RETURNING group_id",
+    )?
+    .query_row([queue_id, visible_at, seq], |row| row.get(0))
+    .optional()
+    .map(Option::flatten)
+}
+
+/// Where a group of a FIFO queue begins.
+pub(super) fn first_of_group(
+    conn: &Connection,
+    queue_id: i64,
+    group: &str,
+) -> rusqlite::Result<Option<i64>> {
+    conn.prepare_cached("SELECT min(seq) FROM delivery WHERE queue_id = ?1 AND group_id = ?2")?
+        .query_row(params![queue_id, group], |row| row.get(0))
+}
+
+/// The first messages of a group, in order, visible or not.
+pub(super) fn select_group(
+    conn: &Connection,
+    queue_id: i64,
+    group: &str,
+    limit: usize,
+) -> rusqlite::Result<Vec<Candidate>> {
+    conn.prepare_cached(
+        "SELECT seq, visible_at, sent_at, receive_count, first_received_at FROM delivery
+         WHERE queue_id = ?1 AND group_id = ?2 ORDER BY seq LIMIT ?3",
+    )?
+    .query_map(params![queue_id, group, limit], candidate)?
+    .collect()
+}
+
+/// The row of a message whose place is known.
+pub(super) fn select_one(
+    conn: &Connection,
+    queue_id: i64,
+    visible_at: u64,
+    seq: i64,
+) -> rusqlite::Result<Candidate> {
+    conn.prepare_cached(
+        "SELECT seq, visible_at, sent_at, receive_count, first_received_at FROM delivery
+         WHERE queue_id = ?1 AND visible_at = ?2 AND seq = ?3",
+    )?
+    .query_row(params![queue_id, visible_at, seq], candidate)
+}
+
+fn candidate(row: &rusqlite::Row<'_>) -> rusqlite::Result<Candidate> {
+    Ok(Candidate {
+        seq: row.get(0)?,
+        visible_at: row.get(1)?,
+        sent_at: row.get(2)?,
+        receive_count: row.get(3)?,
+        first_received_at: row.get(4)?,
+    })
+}
+
 pub(super) fn select_visible(
     conn: &Connection,
     queue_id: i64,
@@ -103,22 +172,32 @@ pub(super) fn select_visible(
         "SELECT seq, visible_at, sent_at, receive_count, first_received_at FROM delivery
          WHERE queue_id = ?1 AND visible_at <= ?2 ORDER BY visible_at, seq LIMIT ?3",
     )?
-    .query_map(params![queue_id, now, limit], |row| {
-        Ok(Candidate {
-            seq: row.get(0)?,
-            visible_at: row.get(1)?,
-            sent_at: row.get(2)?,
-            receive_count: row.get(3)?,
-            first_received_at: row.get(4)?,
-        })
-    })?
+    .query_map(params![queue_id, now, limit], candidate)?
+    .collect()
+}
+
+/// As [`select_visible`], without messages that came after `until`.
+pub(super) fn select_visible_until(
+    conn: &Connection,
+    queue_id: i64,
+    now: u64,
+    until: i64,
+    limit: usize,
+) -> rusqlite::Result<Vec<Candidate>> {
+    conn.prepare_cached(
+        "SELECT seq, visible_at, sent_at, receive_count, first_received_at FROM delivery
+         WHERE queue_id = ?1 AND visible_at <= ?2 AND seq <= ?4
+         ORDER BY visible_at, seq LIMIT ?3",
+    )?
+    .query_map(params![queue_id, now, limit, until], candidate)?
     .collect()
 }
 
 /// The parts of a message that never change; the caller adds what `delivery` holds.
 pub(super) fn read_payload(conn: &Connection, receipt: Receipt) -> rusqlite::Result<Message> {
     conn.prepare_cached(
-        "SELECT id, body_md5, attributes, trace_header, dead_letter_source, body
+        "SELECT id, body_md5, attributes, trace_header, dead_letter_source, body, group_id,
+             deduplication_id
          FROM payload WHERE row = ?1",
     )?
     .query_row([receipt.row], |row| {
@@ -138,6 +217,9 @@ pub(super) fn read_payload(conn: &Connection, receipt: Receipt) -> rusqlite::Res
             first_received_at_ms: 0,
             trace_header: row.get(3)?,
             dead_letter_source_arn: row.get(4)?,
+            group_id: row.get(6)?,
+            deduplication_id: row.get(7)?,
+            sequence_number: None,
         })
     })
 }

@@ -14,6 +14,7 @@ impl Store {
     /// was deleted or purged. Expired messages are never delivered, swept or not.
     pub(crate) fn sweep(&mut self, now: u64) -> StoreResult<Swept> {
         let mut swept = self.sweep_dropped()?;
+        swept.more |= self.sweep_deduplication(now)?;
         let names: Vec<QueueName> = self.queues.keys().cloned().collect();
         for name in names {
             let one = self.sweep_expired(&name, now)?;
@@ -53,6 +54,26 @@ impl Store {
             deleted,
             more: !self.dropped.is_empty(),
         })
+    }
+
+    /// Forgets what was sent to FIFO queues more than five minutes ago; whether there is more.
+    fn sweep_deduplication(&self, now: u64) -> StoreResult<bool> {
+        let conn = &self.database.conn;
+        let until = now.saturating_sub(limits::DEDUPLICATION_MS);
+        let mut old = conn.prepare_cached(
+            "SELECT queue_id, key FROM deduplication WHERE sent_at <= ?1 LIMIT ?2",
+        )?;
+        let old = old.query_map(params![until, limits::SWEEP_DELETE_ROWS], |row| {
+            Ok((row.get(0)?, row.get(1)?))
+        })?;
+        let old: Vec<(i64, String)> = old.collect::<rusqlite::Result<_>>()?;
+        // One by one: a row value `IN` a subquery would read each queue's rows whole.
+        let mut delete =
+            conn.prepare_cached("DELETE FROM deduplication WHERE queue_id = ?1 AND key = ?2")?;
+        for (queue_id, key) in &old {
+            delete.execute(params![queue_id, key])?;
+        }
+        Ok(old.len() == limits::SWEEP_DELETE_ROWS)
     }
 
     fn sweep_expired(&mut self, name: &QueueName, now: u64) -> StoreResult<Swept> {

@@ -14,10 +14,12 @@ const MINUTE: u64 = 60_000;
 const ONE: Take = Take {
     max: 1,
     visibility_secs: None,
+    attempt_id: None,
 };
 const TEN: Take = Take {
     max: 10,
     visibility_secs: None,
+    attempt_id: None,
 };
 
 fn name() -> QueueName {
@@ -33,7 +35,9 @@ fn store() -> (tempfile::TempDir, Store) {
         ..AttributeChanges::default()
     };
     store.begin(true).unwrap();
-    store.create_queue(&name(), &changes, START).unwrap();
+    store
+        .create_queue(&name(), &changes, &BTreeMap::new(), START)
+        .unwrap();
     store.commit().unwrap();
     store.begin(false).unwrap();
     (dir, store)
@@ -47,6 +51,9 @@ fn send(store: &mut Store, count: usize, delay_secs: u32, now: u64) {
         attributes: None,
         trace_header: None,
         delay_secs: Some(delay_secs),
+        group_id: None,
+        deduplication_id: None,
+        body_sha256: None,
         bytes: 1,
     };
     let messages: Vec<_> = (0..count).map(message).collect();
@@ -80,7 +87,7 @@ fn an_expired_message_is_deleted_instead_of_delivered() {
     let (_dir, mut store) = store();
     send(&mut store, 1, 0, START);
     send(&mut store, 1, 0, START + 1);
-    let taken = store.take(&name(), TEN, START + MINUTE).unwrap();
+    let taken = store.take(&name(), &TEN, START + MINUTE).unwrap();
     assert_eq!(taken.messages.len(), 1);
     assert_eq!(taken.messages[0].sent_at_ms, START + 1);
     assert_eq!(depth(&mut store, START + MINUTE), (0, 1, 0));
@@ -92,7 +99,7 @@ fn the_sweep_deletes_expired_messages_in_every_state() {
     let (_dir, mut store) = store();
     send(&mut store, 3, 0, START);
     send(&mut store, 1, 900, START);
-    store.take(&name(), ONE, START + 40_000).unwrap();
+    store.take(&name(), &ONE, START + 40_000).unwrap();
     send(&mut store, 1, 0, START + 50_000);
     assert_eq!(store.sweep(START + MINUTE - 1).unwrap(), Swept::default());
     assert_eq!(depth(&mut store, START + MINUTE), (3, 1, 1));
@@ -137,9 +144,9 @@ fn a_receive_gives_up_its_turn_among_expired_messages() {
     let (_dir, mut store) = store();
     send(&mut store, limits::DISPOSALS_PER_RECEIVE + 5, 0, START);
     send(&mut store, 1, 0, START + MINUTE);
-    let first = store.take(&name(), ONE, START + MINUTE).unwrap();
+    let first = store.take(&name(), &ONE, START + MINUTE).unwrap();
     assert!(first.messages.is_empty() && first.unfinished);
-    let second = store.take(&name(), ONE, START + MINUTE).unwrap();
+    let second = store.take(&name(), &ONE, START + MINUTE).unwrap();
     assert!(second.messages.len() == 1 && !second.unfinished);
 }
 
@@ -176,7 +183,7 @@ fn the_limit_of_messages_in_flight_holds() {
     send(&mut store, limits::MAX_IN_FLIGHT + 1, 0, START);
     let mut taken = 0;
     loop {
-        let messages = store.take(&name(), TEN, START).unwrap().messages;
+        let messages = store.take(&name(), &TEN, START).unwrap().messages;
         if messages.is_empty() {
             break;
         }
@@ -197,7 +204,7 @@ fn what_was_undone_is_undone_in_memory_too() {
     store.commit().unwrap();
     store.begin(true).unwrap();
     send(&mut store, 5, 10, START);
-    store.take(&name(), ONE, START).unwrap();
+    store.take(&name(), &ONE, START).unwrap();
     assert_eq!(depth(&mut store, START), (1, 1, 5));
     store.roll_back(START).unwrap();
     assert_eq!(
@@ -206,7 +213,7 @@ fn what_was_undone_is_undone_in_memory_too() {
     );
     store.begin(true).unwrap();
     send(&mut store, 1, 0, START);
-    assert_eq!(store.take(&name(), TEN, START).unwrap().messages.len(), 3);
+    assert_eq!(store.take(&name(), &TEN, START).unwrap().messages.len(), 3);
 }
 
 #[test]
@@ -214,7 +221,7 @@ fn a_release_leaves_no_trace_of_the_receive() {
     let (_dir, mut store) = store();
     send(&mut store, 2, 0, START);
     let first = store
-        .take(&name(), ONE, START + 5)
+        .take(&name(), &ONE, START + 5)
         .unwrap()
         .messages
         .remove(0);
@@ -223,7 +230,7 @@ fn a_release_leaves_no_trace_of_the_receive() {
         .unwrap();
     assert_eq!(depth(&mut store, START + 6), (2, 0, 0));
     let again = store
-        .take(&name(), ONE, START + 7)
+        .take(&name(), &ONE, START + 7)
         .unwrap()
         .messages
         .remove(0);
@@ -238,4 +245,110 @@ fn a_release_leaves_no_trace_of_the_receive() {
             .unwrap(),
         Deletion::Stale
     );
+}
+
+fn fifo_name() -> QueueName {
+    QueueName::parse("q.fifo").unwrap()
+}
+
+fn fifo_store() -> (tempfile::TempDir, Store) {
+    let (dir, mut store) = store();
+    let changes = AttributeChanges {
+        fifo: Some(true),
+        retention_secs: Some(3_600),
+        ..AttributeChanges::default()
+    };
+    let tags = BTreeMap::new();
+    store
+        .create_queue(&fifo_name(), &changes, &tags, START)
+        .unwrap();
+    (dir, store)
+}
+
+fn send_fifo(store: &mut Store, group: &str, id: &str, now: u64) -> Stored {
+    let message = PreparedMessage {
+        id: MessageId(Uuid::new_v4()),
+        body: id.to_owned(),
+        body_md5: Md5Digest::of_body(id),
+        attributes: None,
+        trace_header: None,
+        delay_secs: None,
+        group_id: Some(group.to_owned()),
+        deduplication_id: Some(id.to_owned()),
+        body_sha256: None,
+        bytes: 1,
+    };
+    let mut results = store.send(&fifo_name(), &[message], now).unwrap();
+    results.remove(0).unwrap()
+}
+
+fn take_fifo(store: &mut Store, now: u64) -> Vec<String> {
+    let taken = store.take(&fifo_name(), &TEN, now).unwrap();
+    taken.messages.into_iter().map(|m| m.body).collect()
+}
+
+#[test]
+fn a_deduplication_id_is_free_again_after_five_minutes() {
+    const WINDOW: u64 = limits::DEDUPLICATION_MS;
+    let (_dir, mut store) = fifo_store();
+    let first = send_fifo(&mut store, "g", "a", START);
+    let again = send_fifo(&mut store, "g", "a", START + WINDOW - 1);
+    assert_eq!(again.id, first.id);
+    let later = send_fifo(&mut store, "g", "a", START + WINDOW);
+    assert_ne!(later.id, first.id);
+    assert_eq!(take_fifo(&mut store, START + WINDOW), ["a", "a"]);
+    let remembered = |store: &Store| -> u64 {
+        let sql = "SELECT count(*) FROM deduplication";
+        let conn = &store.database.conn;
+        conn.query_row(sql, [], |row| row.get(0)).unwrap()
+    };
+    store.sweep(START + 2 * WINDOW - 1).unwrap();
+    assert_eq!(remembered(&store), 1);
+    store.sweep(START + 2 * WINDOW).unwrap();
+    assert_eq!(remembered(&store), 0);
+}
+
+#[test]
+fn a_group_is_freed_when_its_visibility_timeouts_end() {
+    let (_dir, mut store) = fifo_store();
+    for (group, id) in [("a", "a1"), ("a", "a2"), ("b", "b1")] {
+        send_fifo(&mut store, group, id, START);
+    }
+    let first = store.take(&fifo_name(), &ONE, START).unwrap().messages;
+    assert_eq!(first[0].body, "a1");
+    assert_eq!(take_fifo(&mut store, START + 1), ["b1"]);
+    assert!(!store.has_available(&fifo_name(), START + 29_999));
+    assert!(store.has_available(&fifo_name(), START + 30_000));
+    assert_eq!(take_fifo(&mut store, START + 30_000), ["a1", "a2"]);
+}
+
+#[test]
+fn messages_past_their_retention_leave_their_groups() {
+    let (_dir, mut store) = fifo_store();
+    let hour = 60 * MINUTE;
+    for (id, at) in [("1", START), ("2", START), ("3", START + 1)] {
+        send_fifo(&mut store, "g", id, at);
+    }
+    assert_eq!(take_fifo(&mut store, START + hour), ["3"]);
+    send_fifo(&mut store, "h", "4", START + hour);
+    store.sweep(START + 2 * hour).unwrap();
+    assert!(take_fifo(&mut store, START + 2 * hour).is_empty());
+    assert_eq!(rows(&store), (0, 0));
+}
+
+#[test]
+fn what_was_undone_blocks_no_group() {
+    let (_dir, mut store) = fifo_store();
+    send_fifo(&mut store, "g", "1", START);
+    store.commit().unwrap();
+    store.begin(true).unwrap();
+    send_fifo(&mut store, "g", "2", START);
+    assert_eq!(take_fifo(&mut store, START), ["1", "2"]);
+    store.roll_back(START).unwrap();
+    store.begin(true).unwrap();
+    assert_eq!(take_fifo(&mut store, START), ["1"]);
+    // Undone, the send of 2 is not remembered either.
+    let second = send_fifo(&mut store, "h", "2", START);
+    assert!(second.sequence_number.is_some());
+    assert_eq!(take_fifo(&mut store, START), ["2"]);
 }

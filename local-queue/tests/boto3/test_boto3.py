@@ -261,6 +261,52 @@ class Queue(unittest.TestCase):
         queue.load()
         self.assertEqual(queue.attributes["ApproximateNumberOfMessages"], "0")
 
+    def test_fifo_queue(self):
+        name = self.name + ".fifo"
+        attributes = {"FifoQueue": "true", "ContentBasedDeduplication": "true"}
+        url = self.sqs.create_queue(QueueName=name, Attributes=attributes)["QueueUrl"]
+        self.addCleanup(self.sqs.delete_queue, QueueUrl=url)
+        sent = [
+            self.sqs.send_message(QueueUrl=url, MessageBody=body, MessageGroupId=group)
+            for group, body in (("a", "a1"), ("b", "b1"), ("a", "a2"), ("a", "a1"))
+        ]
+        self.assertEqual(sent[3]["SequenceNumber"], sent[0]["SequenceNumber"])
+        self.assertLess(sent[0]["SequenceNumber"], sent[2]["SequenceNumber"])
+        got = self.sqs.receive_message(
+            QueueUrl=url, MaxNumberOfMessages=10, AttributeNames=["All"], WaitTimeSeconds=0
+        )["Messages"]
+        self.assertEqual([message["Body"] for message in got], ["a1", "a2", "b1"])
+        digest = hashlib.sha256(b"a1").hexdigest()
+        self.assertEqual(got[0]["Attributes"]["MessageDeduplicationId"], digest)
+        self.assertEqual(got[0]["Attributes"]["MessageGroupId"], "a")
+        self.refused("MissingParameter", self.sqs.send_message, QueueUrl=url, MessageBody="x")
+
+    def test_tags_and_message_move_task(self):
+        self.sqs.tag_queue(QueueUrl=self.url, Tags={"team": "a", "stage": "test"})
+        self.sqs.untag_queue(QueueUrl=self.url, TagKeys=["stage"])
+        self.assertEqual(self.sqs.list_queue_tags(QueueUrl=self.url)["Tags"], {"team": "a"})
+        arn = self.sqs.get_queue_attributes(QueueUrl=self.url, AttributeNames=["QueueArn"])
+        arn = arn["Attributes"]["QueueArn"]
+        policy = json.dumps({"deadLetterTargetArn": arn, "maxReceiveCount": 1})
+        attributes = {"RedrivePolicy": policy, "VisibilityTimeout": "0"}
+        source = self.sqs.create_queue(QueueName=self.name + "-source", Attributes=attributes)
+        source = source["QueueUrl"]
+        self.addCleanup(self.sqs.delete_queue, QueueUrl=source)
+        sources = self.sqs.list_dead_letter_source_queues(QueueUrl=self.url)["queueUrls"]
+        self.assertEqual(sources, [source])
+        self.sqs.send_message(QueueUrl=source, MessageBody="poison")
+        for _ in range(2):
+            self.sqs.receive_message(QueueUrl=source)
+        self.assertEqual(self.depth(), (1, 0, 0))
+        task = self.sqs.start_message_move_task(SourceArn=arn)
+        got = self.sqs.receive_message(QueueUrl=source, WaitTimeSeconds=20)["Messages"]
+        self.assertEqual(got[0]["Body"], "poison")
+        (listed,) = self.sqs.list_message_move_tasks(SourceArn=arn)["Results"]
+        self.assertEqual(listed["ApproximateNumberOfMessagesMoved"], 1)
+        unknown = "ResourceNotFoundException"
+        self.refused(unknown, self.sqs.start_message_move_task, SourceArn=arn + "-none")
+        self.assertTrue(task["TaskHandle"])
+
 
 if __name__ == "__main__":
     unittest.main()

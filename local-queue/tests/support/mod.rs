@@ -21,7 +21,11 @@ pub struct Endpoint {
 
 impl Endpoint {
     pub async fn start() -> Self {
-        let dir = tempfile::tempdir().unwrap();
+        Self::start_in(tempfile::tempdir().unwrap()).await
+    }
+
+    /// Serves the queues that are in `dir` already.
+    pub async fn start_in(dir: TempDir) -> Self {
         let queue = open(dir.path());
         let server = Server::bind(([127, 0, 0, 1], 0).into(), queue.clone())
             .await
