@@ -53,11 +53,14 @@ pub enum SettlementLabel {
     Expired,
     /// The queue did not answer until the lease ran out.
     Failed,
+    /// Handed back unhandled: an earlier message of its group failed, or the host
+    /// stops.
+    Released,
 }
 
 impl SettlementLabel {
     /// Every one.
-    pub const ALL: [Self; 7] = [
+    pub const ALL: [Self; 8] = [
         Self::Deleted,
         Self::Left,
         Self::Retried,
@@ -65,6 +68,7 @@ impl SettlementLabel {
         Self::DeadLetterRefused,
         Self::Expired,
         Self::Failed,
+        Self::Released,
     ];
 }
 
@@ -78,6 +82,7 @@ impl EncodeLabelValue for SettlementLabel {
             Self::DeadLetterRefused => "dead_letter_refused",
             Self::Expired => "expired",
             Self::Failed => "failed",
+            Self::Released => "released",
         })
     }
 }

@@ -24,7 +24,7 @@ use crate::redis_server::RedisAddressError;
 use crate::variables::{VariableError, Variables};
 
 use queues::resolve_queues;
-pub use queues::{Backoff, QueueTrigger, QueueUrl, queue_urls};
+pub use queues::{Backoff, ForwardUrl, QueueTrigger, QueueUrl, SandboxPer, queue_urls};
 use schedules::resolve_schedules;
 pub use schedules::{CronTrigger, Schedule};
 pub use subscriptions::RedisTrigger;
@@ -349,13 +349,32 @@ pub enum AppError {
     },
     /// FIFO queues.
     #[error(
-        "component `{component}`: queue `{queue}` is FIFO, which this version does not support"
+        "component `{component}`: queue `{queue}` is FIFO, which the embedded queue of this version \
+         does not support"
     )]
     Fifo {
         /// Who consumes.
         component: ComponentId,
         /// The queue's name.
         queue: String,
+    },
+    /// Options of a queue trigger that do not go together.
+    #[error("`[application.trigger.sqs.{component}]`: {reason}")]
+    QueueOptions {
+        /// Whose options they are.
+        component: ComponentId,
+        /// What is wrong, and what to write instead.
+        reason: &'static str,
+    },
+    /// A server that cannot be forwarded to.
+    #[error("`forward_to` of component `{component}` is `{url}`, which is malformed: {reason}")]
+    ForwardUrl {
+        /// Who consumes.
+        component: ComponentId,
+        /// The URL.
+        url: String,
+        /// What is wrong.
+        reason: String,
     },
     /// `base` of HTTP triggers.
     #[error("`[application.trigger.http]`: base is `{0}`, only `/` is supported")]
@@ -673,7 +692,10 @@ mod tests {
             (String::new(), "nothing to run"),
             (format!("{WORKER}queue_url = \"q\"\n"), "queue_url `q` is not a queue's URL"),
             (format!("{WORKER}queue_url = \"ftp://h/q\"\n"), "the scheme is `ftp`"),
-            (format!("{WORKER}queue_url = \"http://h/1/q.fifo\"\n"), "`q.fifo` is FIFO"),
+            (
+                format!("{WORKER}queue_url = \"http://127.0.0.1:9324/1/q.fifo\"\n"),
+                "`q.fifo` is FIFO",
+            ),
             (format!("{WORKER}queue_url = \"{{{{ no }}}}\"\n"), "uses `{{ no }}`"),
             (w("[application.trigger.sqs.w]\nmax_concurrency = 0\n"), "max_concurrency is 0, allowed are 1 to 400"),
             (w("[application.trigger.sqs.x]\n"), "a component that no `[[trigger.sqs]]` names"),

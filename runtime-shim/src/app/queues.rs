@@ -36,6 +36,64 @@ pub struct QueueTrigger {
     pub timeout: Option<Duration>,
     /// The delay before retries.
     pub backoff: Backoff,
+    /// Who gets a sandbox; where it is not set, what the component exports decides.
+    pub sandbox: Option<SandboxPer>,
+    /// Messages of a batch, at most.
+    pub batch_size: usize,
+    /// How long a batch that is not full waits for more messages.
+    pub batch_window: Duration,
+    /// The path of requests to a component that is called by its HTTP export.
+    pub http_path: String,
+    /// The server that handles the messages in place of the component.
+    pub forward_to: Option<ForwardUrl>,
+}
+
+/// Who gets a sandbox.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum SandboxPer {
+    /// Each message.
+    Message,
+    /// Each batch.
+    Batch,
+}
+
+/// The address of a server that handles messages.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ForwardUrl {
+    url: Url,
+    secret: bool,
+}
+
+impl ForwardUrl {
+    fn parse(text: &str, secret: bool) -> Result<Self, String> {
+        let url = Url::parse(text).map_err(|error| error.to_string())?;
+        if !matches!(url.scheme(), "http" | "https") {
+            return Err(format!(
+                "the scheme is `{}`, expected `http` or `https`",
+                url.scheme()
+            ));
+        }
+        if !url.username().is_empty() || url.password().is_some() {
+            return Err("it must not have a user name or a password".to_owned());
+        }
+        Ok(Self { url, secret })
+    }
+
+    /// The URL as text.
+    pub fn as_str(&self) -> &str {
+        self.url.as_str()
+    }
+}
+
+impl std::fmt::Display for ForwardUrl {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(if self.secret {
+            "(a secret address)"
+        } else {
+            self.as_str()
+        })
+    }
 }
 
 /// Bounds of the delay before a retry.
@@ -57,6 +115,11 @@ struct QueueOptions {
     timeout_secs: Option<u64>,
     backoff_base_secs: Option<u64>,
     backoff_cap_secs: Option<u64>,
+    sandbox: Option<SandboxPer>,
+    batch_size: Option<u64>,
+    batch_window_ms: Option<u64>,
+    http_path: Option<String>,
+    forward_to: Option<String>,
 }
 
 impl QueueOptions {
@@ -66,12 +129,24 @@ impl QueueOptions {
         timeout_secs: None,
         backoff_base_secs: None,
         backoff_cap_secs: None,
+        sandbox: None,
+        batch_size: None,
+        batch_window_ms: None,
+        http_path: None,
+        forward_to: None,
     };
 }
 
 const DEFAULT_MAX_CONCURRENCY: u32 = 64;
 const DEFAULT_BACKOFF_BASE_SECS: u64 = 2;
 const DEFAULT_BACKOFF_CAP_SECS: u64 = 900;
+const DEFAULT_BATCH_SIZE: u64 = 10;
+const MAX_BATCH_SIZE: u64 = 1000;
+/// Messages that one consumer holds at once, over all its batches.
+const MAX_HELD: u64 = 20_000;
+/// AWS Lambda's longest, `MaximumBatchingWindowInSeconds`.
+const MAX_BATCH_WINDOW_MS: u64 = 300_000;
+const DEFAULT_HTTP_PATH: &str = "/";
 /// The longest visibility timeout of SQS.
 const MAX_VISIBILITY_SECS: u64 = 43_200;
 /// SQS lets a message stay hidden for 12 hours counted from its receive: an
@@ -107,6 +182,11 @@ impl QueueUrl {
             .path_segments()
             .and_then(|mut parts| parts.next_back())
             .unwrap_or_default()
+    }
+
+    /// Whether it keeps the order within groups. SQS API Reference, `CreateQueue`.
+    pub fn is_fifo(&self) -> bool {
+        self.name().ends_with(".fifo")
     }
 
     /// The server's origin, `scheme://host:port`.
@@ -160,7 +240,8 @@ pub(super) fn resolve_queues(
                 .get(&trigger.component)
                 .unwrap_or(&QueueOptions::DEFAULT);
             let url = trigger_url(&trigger, options, values)?;
-            resolve_queue(trigger, options, url)
+            let forward_to = forward_url(&trigger.component, options, values)?;
+            resolve_queue(trigger, options, url, forward_to)
         })
         .collect::<Result<_, _>>()?;
     for (index, queue) in queues.iter().enumerate() {
@@ -223,7 +304,7 @@ fn trigger_url(
     };
     let queue_url =
         QueueUrl::parse(&url, values.variables.reveals_secret(template)).map_err(malformed)?;
-    if queue_url.name().ends_with(".fifo") {
+    if queue_url.is_fifo() && queue_url.origin() == values.embedded {
         let queue = queue_url.name().to_owned();
         return Err(AppError::Fifo {
             component: component.clone(),
@@ -237,12 +318,60 @@ fn trigger_url(
     Ok(queue_url)
 }
 
+fn forward_url(
+    component: &ComponentId,
+    options: &QueueOptions,
+    values: Values<'_>,
+) -> Result<Option<ForwardUrl>, AppError> {
+    let Some(template) = &options.forward_to else {
+        return Ok(None);
+    };
+    let place = || format!("`forward_to` of component `{component}`");
+    let url = values.render(template, place)?;
+    let secret = values.variables.reveals_secret(template);
+    ForwardUrl::parse(&url, secret).map(Some).map_err(|reason| {
+        values
+            .malformed(component, template)
+            .unwrap_or(AppError::ForwardUrl {
+                component: component.clone(),
+                url,
+                reason,
+            })
+    })
+}
+
 fn resolve_queue(
     trigger: manifest::SqsTrigger,
     options: &QueueOptions,
     queue_url: QueueUrl,
+    forward_to: Option<ForwardUrl>,
 ) -> Result<QueueTrigger, AppError> {
     let component = trigger.component;
+    let conflict = |reason| AppError::QueueOptions {
+        component: component.clone(),
+        reason,
+    };
+    if forward_to.is_some() && options.sandbox == Some(SandboxPer::Batch) {
+        return Err(conflict(
+            "`sandbox = \"batch\"` has no meaning beside `forward_to`: a request carries one message",
+        ));
+    }
+    if forward_to.is_some() && options.http_path.is_some() {
+        return Err(conflict(
+            "`http_path` has no meaning beside `forward_to`: write the path into that URL",
+        ));
+    }
+    let http_path = options.http_path.as_deref().unwrap_or(DEFAULT_HTTP_PATH);
+    if !http_path.starts_with('/') || http_path.parse::<http::uri::PathAndQuery>().is_err() {
+        return Err(conflict("`http_path` is not a path: begin it with `/`"));
+    }
+    if options.batch_window_ms.is_some_and(|window| window > 0)
+        && options.sandbox == Some(SandboxPer::Message)
+    {
+        return Err(conflict(
+            "`batch_window_ms` has no meaning with `sandbox = \"message\"`: nothing waits for company",
+        ));
+    }
     let in_range =
         |option, value: u64, min, max| in_range("sqs", &component, option, value, min..=max);
     let max_concurrency = options.max_concurrency.unwrap_or(DEFAULT_MAX_CONCURRENCY);
@@ -266,7 +395,18 @@ fn resolve_queue(
         .unwrap_or(DEFAULT_BACKOFF_CAP_SECS.max(base));
     in_range("backoff_cap_secs", cap, base, MAX_BACKOFF_SECS)?;
 
+    let batch_size = options.batch_size.unwrap_or(DEFAULT_BATCH_SIZE);
+    let most = (MAX_HELD / u64::from(max_concurrency)).min(MAX_BATCH_SIZE);
+    in_range("batch_size", batch_size, 1, most)?;
+    let window = options.batch_window_ms.unwrap_or(0);
+    in_range("batch_window_ms", window, 0, MAX_BATCH_WINDOW_MS)?;
+
     Ok(QueueTrigger {
+        sandbox: options.sandbox,
+        batch_size: batch_size as usize,
+        batch_window: Duration::from_millis(window),
+        http_path: http_path.to_owned(),
+        forward_to,
         component,
         queue_url,
         max_messages: trigger.max_messages,

@@ -21,7 +21,7 @@ use wasmtime::{PoolConcurrencyLimitError, Store, Trap};
 use wasmtime_wasi::p2::bindings::CommandPre;
 use wasmtime_wasi_http::p2::bindings::ProxyPre;
 
-use crate::app::{App, Component, Wasm};
+use crate::app::{App, Component, SandboxPer, Wasm};
 use crate::backends::{Backends, Dependencies};
 use crate::capabilities::{
     self, Clients, Command, FolderError, Grants, MemoryBudget, Preopens, Sandbox,
@@ -154,6 +154,17 @@ pub enum Outcome<T> {
 }
 
 impl<T> Outcome<T> {
+    /// What `next` makes of what the component returned.
+    pub fn and_then<U>(self, next: impl FnOnce(T) -> Outcome<U>) -> Outcome<U> {
+        match self {
+            Self::Completed(value) => next(value),
+            Self::GuestError(reason) => Outcome::GuestError(reason),
+            Self::Trap(reason) => Outcome::Trap(reason),
+            Self::TimedOut(limit) => Outcome::TimedOut(limit),
+            Self::Overloaded => Outcome::Overloaded,
+        }
+    }
+
     fn label(&self) -> &'static str {
         match self {
             Self::Completed(_) => "completed",
@@ -215,6 +226,17 @@ pub enum LoadError {
         component: ComponentId,
         /// What went wrong.
         reason: String,
+    },
+    /// A sandbox for each batch, of a component that takes one message a sandbox.
+    #[error(
+        "component `{component}`: `sandbox = \"batch\"` needs the export `{BATCH_EXPORT}` or \
+         `{QUEUE_EXPORT}`, and messages go to its `{export}`, once in each sandbox"
+    )]
+    SandboxPerBatch {
+        /// The component.
+        component: ComponentId,
+        /// What is called.
+        export: &'static str,
     },
     /// A trigger needs an export that is not there.
     #[error(
@@ -335,11 +357,20 @@ impl Invoker {
                 })?;
             }
         }
-        for queue in &app.queues {
+        for queue in app.queues.iter().filter(|queue| queue.forward_to.is_none()) {
             let component = &queue.component;
             invoker.require(component, "a `[[trigger.sqs]]`", QUEUE_EXPORT, |loaded| {
                 loaded.queue_export().is_some()
             })?;
+            let export = match invoker.queue_export(component) {
+                Some(QueueExport::Program) => COMMAND_EXPORT,
+                Some(QueueExport::Http) => HTTP_EXPORT,
+                _ => continue,
+            };
+            if queue.sandbox == Some(SandboxPer::Batch) {
+                let component = component.clone();
+                return Err(LoadError::SandboxPerBatch { component, export });
+            }
         }
         for schedule in &app.schedules {
             let component = &schedule.component;

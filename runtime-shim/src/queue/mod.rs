@@ -1,16 +1,21 @@
-//! The queue trigger. `consumer` receives and decides, `lease` holds a message,
-//! `settle` deletes or hides it, `source` talks to the queue: the embedded one
-//! in this process, or one that speaks SQS.
+//! The queue trigger. `consumer` receives, `unit` sees messages through that share
+//! a sandbox or a group, `handler` knows who handles them (`request` and `forward`
+//! do it by HTTP), `lease` holds a message, `settle` deletes or hides it, `source`
+//! talks to the queue: the embedded one in this process, or one that speaks SQS.
 
 mod alone;
 mod backoff;
 mod consumer;
 mod embedded;
+mod forward;
+mod handler;
 mod lease;
 mod message;
+mod request;
 mod settle;
 mod source;
 mod sqs;
+mod unit;
 
 pub use alone::serve_alone;
 pub use consumer::Consumer;
