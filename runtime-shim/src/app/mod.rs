@@ -698,6 +698,31 @@ mod tests {
             ),
             (format!("{WORKER}queue_url = \"{{{{ no }}}}\"\n"), "uses `{{ no }}`"),
             (w("[application.trigger.sqs.w]\nmax_concurrency = 0\n"), "max_concurrency is 0, allowed are 1 to 400"),
+            (
+                w("[application.trigger.sqs.w]\nbatch_size = 400\n"),
+                "batch_size is 400, allowed are 1 to 312",
+            ),
+            (
+                w("[application.trigger.sqs.w]\nsandbox = \"batch\"\nforward_to = \"http://h/\"\n"),
+                "`sandbox = \"batch\"` has no meaning beside `forward_to`",
+            ),
+            (
+                w("[application.trigger.sqs.w]\nhttp_path = \"/a\"\nforward_to = \"http://h/\"\n"),
+                "write the path into that URL",
+            ),
+            (
+                w("[application.trigger.sqs.w]\nsandbox = \"message\"\nbatch_window_ms = 1\n"),
+                "nothing waits for company",
+            ),
+            (w("[application.trigger.sqs.w]\nhttp_path = \"a\"\n"), "begin it with `/`"),
+            (
+                w("[application.trigger.sqs.w]\nforward_to = \"ftp://h/\"\n"),
+                "`forward_to` of component `w` is `ftp://h/`, which is malformed: the scheme is `ftp`",
+            ),
+            (
+                w("[application.trigger.sqs.w]\nforward_to = \"http://me:pw@h/\"\n"),
+                "must not have a user name",
+            ),
             (w("[application.trigger.sqs.x]\n"), "a component that no `[[trigger.sqs]]` names"),
             (w("[application.trigger.sqs.w]\nbatch = 1\n"), "unknown field `batch`"),
             (w("[[trigger.ftp]]\ncomponent = \"w\"\n"), "`[[trigger.ftp]]` is not supported"),

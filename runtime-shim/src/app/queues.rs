@@ -334,7 +334,11 @@ fn forward_url(
             .malformed(component, template)
             .unwrap_or(AppError::ForwardUrl {
                 component: component.clone(),
-                url,
+                // A password is not shown, even where it does not belong.
+                url: match url.rsplit_once('@') {
+                    Some((_, host)) => format!("…@{host}"),
+                    None => url,
+                },
                 reason,
             })
     })
