@@ -125,6 +125,8 @@ pub struct Metrics {
     pub receive_errors: Family<ComponentLabels, Counter>,
     /// 1 while receiving pauses, because a server that the component needs is down.
     pub paused: Family<ComponentLabels, Gauge>,
+    /// Messages, or batches, that consumers may have handled at once.
+    pub concurrency_limit: Family<ComponentLabels, Gauge>,
     /// Ticks of schedules that came while a call ran.
     pub ticks_missed: Family<ComponentLabels, Counter>,
     /// Messages of Redis that no component got: too many waited, or too large.
@@ -161,6 +163,7 @@ impl Metrics {
             received: Family::default(),
             receive_errors: Family::default(),
             paused: Family::default(),
+            concurrency_limit: Family::default(),
             ticks_missed: Family::default(),
             redis_lost: Family::default(),
             redis_subscribed: Family::default(),
@@ -199,6 +202,11 @@ impl Metrics {
             "receive_errors",
             "Receive calls that failed",
             metrics.receive_errors.clone(),
+        );
+        r.register(
+            "consumer_concurrency_limit",
+            "Messages, or batches, that consumers may have handled at once",
+            metrics.concurrency_limit.clone(),
         );
         r.register(
             "receiving_paused",

@@ -699,6 +699,10 @@ mod tests {
             (format!("{WORKER}queue_url = \"{{{{ no }}}}\"\n"), "uses `{{ no }}`"),
             (w("[application.trigger.sqs.w]\nmax_concurrency = 0\n"), "max_concurrency is 0, allowed are 1 to 400"),
             (
+                w("[application.trigger.sqs.w]\nmin_concurrency = 65\n"),
+                "min_concurrency is 65, allowed are 1 to 64",
+            ),
+            (
                 w("[application.trigger.sqs.w]\nbatch_size = 400\n"),
                 "batch_size is 400, allowed are 1 to 312",
             ),

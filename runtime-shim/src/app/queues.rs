@@ -29,8 +29,10 @@ pub struct QueueTrigger {
     pub system_attributes: Vec<String>,
     /// Custom attributes the component gets.
     pub message_attributes: Vec<String>,
-    /// Messages handled at once.
+    /// Messages, or batches, handled at once, at most.
     pub max_concurrency: u32,
+    /// How few at least, where that adapts; else the same.
+    pub min_concurrency: u32,
     /// How long the component may take; derived from the visibility timeout
     /// where it is not set.
     pub timeout: Option<Duration>,
@@ -112,6 +114,7 @@ pub struct Backoff {
 struct QueueOptions {
     queue_url: Option<String>,
     max_concurrency: Option<u32>,
+    min_concurrency: Option<u32>,
     timeout_secs: Option<u64>,
     backoff_base_secs: Option<u64>,
     backoff_cap_secs: Option<u64>,
@@ -126,6 +129,7 @@ impl QueueOptions {
     const DEFAULT: Self = Self {
         queue_url: None,
         max_concurrency: None,
+        min_concurrency: None,
         timeout_secs: None,
         backoff_base_secs: None,
         backoff_cap_secs: None,
@@ -385,6 +389,13 @@ fn resolve_queue(
         1,
         QUEUE_SANDBOXES.into(),
     )?;
+    let min_concurrency = options.min_concurrency.unwrap_or(max_concurrency);
+    in_range(
+        "min_concurrency",
+        min_concurrency.into(),
+        1,
+        max_concurrency.into(),
+    )?;
     let timeout = options
         .timeout_secs
         .map(|secs| in_range("timeout_secs", secs, 1, MAX_VISIBILITY_SECS))
@@ -417,6 +428,7 @@ fn resolve_queue(
         system_attributes: trigger.system_attributes,
         message_attributes: trigger.message_attributes,
         max_concurrency,
+        min_concurrency,
         timeout,
         backoff: Backoff {
             base: Duration::from_secs(base),

@@ -16,6 +16,7 @@ use super::handler::Handler;
 use super::lease::default_timeout;
 use super::message::Received;
 use super::settle::Settler;
+use super::slots::Slots;
 use super::source::{QueueSource, SourceError};
 use crate::app::QueueTrigger;
 use crate::backends::Dependencies;
@@ -59,14 +60,14 @@ pub(super) struct Counters {
     pub(super) heartbeats: Counter,
     entry_retries: Counter,
     paused: Gauge,
+    limit: Gauge,
     pub(super) settled: [(SettlementLabel, Counter); SettlementLabel::ALL.len()],
 }
 
 /// What a running consumer shares with its tasks.
 pub(super) struct Running {
     pub(super) consumer: Consumer,
-    /// Rights to a sandbox each.
-    permits: Arc<Semaphore>,
+    pub(super) slots: Slots,
     /// Rights to a receive call each.
     calls: Semaphore,
     pub(super) settler: Settler,
@@ -99,6 +100,7 @@ impl Consumer {
                 heartbeats: metrics.heartbeats.get_or_create_owned(&labels),
                 entry_retries: metrics.entry_retries.get_or_create_owned(&labels),
                 paused: metrics.paused.get_or_create_owned(&labels),
+                limit: metrics.concurrency_limit.get_or_create_owned(&labels),
                 settled: SettlementLabel::ALL.map(|settlement| {
                     let component = trigger.component.to_string();
                     let labels = SettlementLabels {
@@ -125,14 +127,17 @@ impl Consumer {
     pub async fn run(self, stop: CancellationToken) {
         let settler = Settler::start(&self.source, &self.counters.entry_retries);
         let running = Arc::new(Running {
-            permits: Arc::new(Semaphore::new(self.trigger.max_concurrency as usize)),
+            slots: Slots::new(self.trigger.min_concurrency, self.trigger.max_concurrency),
             calls: Semaphore::new(MAX_POLLERS),
             settler,
             units: TaskTracker::new(),
             stop,
             consumer: self,
         });
-        running.poll().await;
+        tokio::select! {
+            () = running.poll() => {}
+            () = running.slots.adapt(&running.consumer.counters.limit) => {}
+        }
         running.units.close();
         running.units.wait().await;
         if let Some(running) = Arc::into_inner(running) {
@@ -145,11 +150,8 @@ impl Running {
     /// One poller asks all the time. While polls come back full, more join it;
     /// one that comes back empty ends, unless it is the first.
     async fn poll(self: &Arc<Self>) {
-        let max_pollers = self
-            .permits
-            .available_permits()
-            .div_ceil(10)
-            .min(MAX_POLLERS);
+        let most = self.consumer.trigger.max_concurrency as usize;
+        let max_pollers = most.div_ceil(10).min(MAX_POLLERS);
         let mut pollers = JoinSet::new();
         pollers.spawn(Arc::clone(self).poll_once(true));
         let mut retry = FIRST_RETRY;
@@ -261,7 +263,7 @@ impl Running {
     /// Takes permits, then receives no more messages than it has permits for: each
     /// message gets a sandbox.
     async fn poll_messages(self: Arc<Self>, wait: Duration) -> Result<Polled, SourceError> {
-        let concurrency = self.consumer.trigger.max_concurrency;
+        let concurrency = self.slots.limit();
         let most = u32::from(self.consumer.trigger.max_messages).min(concurrency);
         // A busy consumer does not fetch its messages one by one.
         let least = most.min((concurrency / 4).max(1));
@@ -276,7 +278,7 @@ impl Running {
             // served all the same, one after the other.
             let permit = match permits.split(1) {
                 Some(permit) => permit,
-                None => match Arc::clone(&self.permits).acquire_owned().await {
+                None => match Arc::clone(self.slots.permits()).acquire_owned().await {
                     Ok(permit) => permit,
                     Err(_) => break,
                 },
@@ -403,18 +405,19 @@ impl Running {
         let running = Arc::clone(self);
         self.units.spawn(async move {
             running.handle(unit).await;
-            drop(permit);
+            running.slots.give_back(permit);
         });
+        self.slots.begun(self.units.len());
     }
 
     /// Up to `most` permits. Waits for `least` at once, but not for long.
     async fn take_permits(&self, least: u32, most: u32) -> Option<OwnedSemaphorePermit> {
         let gather = async {
-            let enough = Arc::clone(&self.permits).acquire_many_owned(least);
+            let enough = Arc::clone(self.slots.permits()).acquire_many_owned(least);
             match tokio::time::timeout(GATHER, enough).await {
                 Ok(permits) => permits,
                 // Slow handlers: what is free must not wait for what is not.
-                Err(_) => Arc::clone(&self.permits).acquire_owned().await,
+                Err(_) => Arc::clone(self.slots.permits()).acquire_owned().await,
             }
         };
         let mut permits = tokio::select! {
@@ -423,11 +426,12 @@ impl Running {
             permits = gather => permits.ok()?,
         };
         let spare = self
-            .permits
+            .slots
+            .permits()
             .available_permits()
             .min(most as usize - permits.num_permits()) as u32;
         if spare > 0
-            && let Ok(more) = Arc::clone(&self.permits).try_acquire_many_owned(spare)
+            && let Ok(more) = Arc::clone(self.slots.permits()).try_acquire_many_owned(spare)
         {
             permits.merge(more);
         }

@@ -1,8 +1,10 @@
 //! The queue trigger. `consumer` receives, `unit` sees messages through that share
 //! a sandbox or a group, `handler` knows who handles them (`request` and `forward`
-//! do it by HTTP), `lease` holds a message, `settle` deletes or hides it, `source`
+//! do it by HTTP), `slots` says how many at once (`adapt`, where
+//! that is not fixed), `lease` holds a message, `settle` deletes or hides it, `source`
 //! talks to the queue: the embedded one in this process, or one that speaks SQS.
 
+mod adapt;
 mod alone;
 mod backoff;
 mod consumer;
@@ -13,6 +15,7 @@ mod lease;
 mod message;
 mod request;
 mod settle;
+mod slots;
 mod source;
 mod sqs;
 mod unit;

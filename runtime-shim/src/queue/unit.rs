@@ -13,12 +13,31 @@ use super::handler::{Desk, Handler, Verdict};
 use super::lease::{Lease, all_lost};
 use super::message::Received;
 use super::settle::{Action, Settled};
+use super::slots::Call;
 use super::source::DeadLetterError;
 use crate::invoker::Outcome;
 use crate::metrics::SettlementLabel;
 
 /// What a message became, or nothing where its lease was lost.
 type Handled = Option<Outcome<Verdict>>;
+
+/// How a call went that handled messages so.
+fn call_of(handled: &[Handled], took: Duration) -> Call {
+    let failed = |handled: &&Handled| {
+        !matches!(
+            handled,
+            Some(Outcome::Completed(
+                Verdict::Ack | Verdict::Leave | Verdict::DeadLetter(_)
+            ))
+        )
+    };
+    Call {
+        messages: handled.len(),
+        failed: handled.iter().filter(failed).count(),
+        throttled: handled.contains(&Some(Outcome::Overloaded)),
+        took,
+    }
+}
 
 /// Groups in which a message failed: what comes after it must wait.
 struct Order {
@@ -139,6 +158,13 @@ impl Running {
 
     /// One call to `handle-batch`; something for each message.
     async fn call(&self, unit: &[Received], leases: &[Lease<'_>]) -> Vec<Handled> {
+        let begun = Instant::now();
+        let handled = self.call_batch(unit, leases).await;
+        self.slots.ended(&call_of(&handled, begun.elapsed()));
+        handled
+    }
+
+    async fn call_batch(&self, unit: &[Received], leases: &[Lease<'_>]) -> Vec<Handled> {
         let desk = self.desk();
         let outcome = tokio::select! {
             biased;
@@ -206,6 +232,7 @@ impl Running {
                     }
                 }
             };
+            let begun = Instant::now();
             let mut handling = std::pin::pin!(handling);
             let handled = loop {
                 tokio::select! {
@@ -214,6 +241,9 @@ impl Running {
                     Some(()) = settling.next() => {}
                 }
             };
+            let took = begun.elapsed();
+            self.slots
+                .ended(&call_of(std::slice::from_ref(&handled), took));
             order.admits(received, &handled);
             let settled = self.settle(received, lease, handled);
             if order.fifo {
@@ -365,5 +395,59 @@ impl Running {
                 }
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::message::Receipt;
+    use super::*;
+
+    fn message(group: &str) -> Received {
+        Received {
+            id: String::new(),
+            receipt: Receipt(String::new()),
+            body: String::new(),
+            system: vec![("MessageGroupId".to_owned(), group.to_owned())],
+            custom: Vec::new(),
+            receive_count: 1,
+            at: Instant::now(),
+        }
+    }
+
+    #[test]
+    fn a_failed_message_holds_up_its_group_alone() {
+        let ack = || Some(Outcome::Completed(Verdict::Ack));
+        let bury = Some(Outcome::Completed(Verdict::DeadLetter(String::new())));
+        let trap = Some(Outcome::Trap(String::new()));
+        let handled = [
+            ("a", ack()),
+            ("b", trap),
+            ("a", bury),
+            ("b", ack()),
+            ("c", None),
+            ("c", ack()),
+            ("a", ack()),
+        ];
+        let admitted = |fifo| {
+            let mut order = Order::new(fifo);
+            handled
+                .clone()
+                .map(|(group, handled)| order.admits(&message(group), &handled))
+        };
+        assert_eq!(admitted(true), [true, true, true, false, true, false, true]);
+        assert_eq!(admitted(false), [true; 7]);
+    }
+
+    #[test]
+    fn what_comes_again_has_failed() {
+        let handled = [
+            Some(Outcome::Completed(Verdict::Ack)),
+            Some(Outcome::Completed(Verdict::Retry(None))),
+            Some(Outcome::Overloaded),
+            None,
+        ];
+        let call = call_of(&handled, Duration::ZERO);
+        assert_eq!((call.messages, call.failed, call.throttled), (4, 3, true));
     }
 }
