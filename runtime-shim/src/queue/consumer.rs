@@ -5,6 +5,8 @@ use std::pin::pin;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use futures::StreamExt;
+use futures::stream::FuturesUnordered;
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::gauge::Gauge;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
@@ -316,6 +318,7 @@ impl Running {
         let begun = Instant::now();
         let longest = self.consumer.visibility / 4;
         let mut full = batch.len() == each;
+        let mut failed = false;
         while batch.len() < size && begun.elapsed() < longest && !self.stop.is_cancelled() {
             if batch.iter().map(Received::size).sum::<usize>() >= MAX_BATCH_BYTES {
                 break;
@@ -343,8 +346,11 @@ impl Running {
                 let max = each.min(missing - filler * each);
                 self.receive(max, Duration::from_secs(wait).min(LONG_POLL))
             });
+            let mut calls: FuturesUnordered<_> = calls.collect();
             full = true;
-            for received in futures::future::join_all(calls).await {
+            // A call that hangs must not cost what is here its leases.
+            let cut = begun + longest * 2;
+            while let Ok(Some(received)) = tokio::time::timeout_at(cut.into(), calls.next()).await {
                 match received {
                     Ok(received) => {
                         full &= received.len() == each;
@@ -353,9 +359,12 @@ impl Running {
                     Err(error) => {
                         // What is here is handed over; the next poll tells more.
                         self.receive_failed(&error);
-                        return batch;
+                        failed = true;
                     }
                 }
+            }
+            if failed {
+                break;
             }
             if last && !full {
                 break;
