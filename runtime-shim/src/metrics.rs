@@ -56,11 +56,13 @@ pub enum SettlementLabel {
     /// Handed back unhandled: an earlier message of its group failed, or the host
     /// stops.
     Released,
+    /// Removed without a call: it had been done before.
+    Duplicate,
 }
 
 impl SettlementLabel {
     /// Every one.
-    pub const ALL: [Self; 8] = [
+    pub const ALL: [Self; 9] = [
         Self::Deleted,
         Self::Left,
         Self::Retried,
@@ -69,6 +71,7 @@ impl SettlementLabel {
         Self::Expired,
         Self::Failed,
         Self::Released,
+        Self::Duplicate,
     ];
 }
 
@@ -83,6 +86,7 @@ impl EncodeLabelValue for SettlementLabel {
             Self::Expired => "expired",
             Self::Failed => "failed",
             Self::Released => "released",
+            Self::Duplicate => "duplicate",
         })
     }
 }
@@ -127,6 +131,8 @@ pub struct Metrics {
     pub paused: Family<ComponentLabels, Gauge>,
     /// Messages, or batches, that consumers may have handled at once.
     pub concurrency_limit: Family<ComponentLabels, Gauge>,
+    /// Messages handled again that had been begun before, and whose end is unknown.
+    pub reinvocations: Family<ComponentLabels, Counter>,
     /// Ticks of schedules that came while a call ran.
     pub ticks_missed: Family<ComponentLabels, Counter>,
     /// Messages of Redis that no component got: too many waited, or too large.
@@ -164,6 +170,7 @@ impl Metrics {
             receive_errors: Family::default(),
             paused: Family::default(),
             concurrency_limit: Family::default(),
+            reinvocations: Family::default(),
             ticks_missed: Family::default(),
             redis_lost: Family::default(),
             redis_subscribed: Family::default(),
@@ -202,6 +209,11 @@ impl Metrics {
             "receive_errors",
             "Receive calls that failed",
             metrics.receive_errors.clone(),
+        );
+        r.register(
+            "reinvocations",
+            "Messages handled again that had been begun before, and whose end is unknown",
+            metrics.reinvocations.clone(),
         );
         r.register(
             "consumer_concurrency_limit",

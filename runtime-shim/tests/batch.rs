@@ -185,6 +185,54 @@ fn a_sandbox_for_a_batch_settles_each_message() {
     });
 }
 
+/// What was done is not done again; what failed is, and so is what a killed
+/// process had begun, which is counted.
+#[test]
+fn what_was_done_is_not_done_again() {
+    let options = "dedup_store = \"results\"\ndedup_attribute = \"order\"\nbackoff_cap_secs = 1";
+    let mut app = App::start(&with_probe(
+        "dedup",
+        &worker("message_attributes = [\"All\"]", options),
+    ));
+    let send = |app: &App, body: &str, order: &str| {
+        let attributes = json!({"order": {"DataType": "String", "StringValue": order}});
+        app.sqs(
+            "SendMessage",
+            json!({"QueueName": "jobs", "MessageBody": body, "MessageAttributes": attributes}),
+        );
+    };
+    send(&app, "sleep 1", "a");
+    wait_until_empty(&app, "jobs");
+    send(&app, "sleep 1", "a");
+    wait_until_empty(&app, "jobs");
+    assert_eq!(settled(&app, "duplicate"), 1.0);
+    let attempts =
+        |app: &App, body: &str| result(app, &format!("attempts/{body}")).1.lines().count();
+    assert_eq!(attempts(&app, "sleep-1"), 1);
+
+    // An error is no completion, and no unknown end.
+    send(&app, "error", "b");
+    wait_for("a second attempt", || {
+        (attempts(&app, "error") >= 2).then_some(())
+    });
+    assert_eq!(app.metric("gristmill_reinvocations_total", "worker"), 0.0);
+
+    app.sqs(
+        "SetQueueAttributes",
+        json!({"QueueName": "jobs", "Attributes": {"VisibilityTimeout": "2"}}),
+    );
+    app.restart();
+    send(&app, "sleep 1500", "c");
+    wait_for("the call", || {
+        (attempts(&app, "sleep-1500") == 1).then_some(())
+    });
+    app.kill();
+    app.restart();
+    wait_for("the second call", || {
+        (app.metric("gristmill_reinvocations_total", "worker") >= 1.0).then_some(())
+    });
+}
+
 /// A component that exports no handler of messages gets requests.
 #[test]
 fn the_http_export_handles_messages() {

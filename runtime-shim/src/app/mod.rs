@@ -24,7 +24,9 @@ use crate::redis_server::RedisAddressError;
 use crate::variables::{VariableError, Variables};
 
 use queues::resolve_queues;
-pub use queues::{Backoff, ForwardUrl, QueueTrigger, QueueUrl, SandboxPer, queue_urls};
+pub use queues::{
+    Backoff, DedupOptions, ForwardUrl, QueueTrigger, QueueUrl, SandboxPer, queue_urls,
+};
 use schedules::resolve_schedules;
 pub use schedules::{CronTrigger, Schedule};
 pub use subscriptions::RedisTrigger;
@@ -366,6 +368,17 @@ pub enum AppError {
         /// What is wrong, and what to write instead.
         reason: &'static str,
     },
+    /// A de-duplication store that the component may not open.
+    #[error(
+        "`[application.trigger.sqs.{component}]`: dedup_store is `{label}`, which \
+         `key_value_stores` of the component does not grant"
+    )]
+    DedupWithoutGrant {
+        /// Whose options they are.
+        component: ComponentId,
+        /// Which store.
+        label: StoreLabel,
+    },
     /// A server that cannot be forwarded to.
     #[error("`forward_to` of component `{component}` is `{url}`, which is malformed: {reason}")]
     ForwardUrl {
@@ -701,6 +714,14 @@ mod tests {
             (
                 w("[application.trigger.sqs.w]\nmin_concurrency = 65\n"),
                 "min_concurrency is 65, allowed are 1 to 64",
+            ),
+            (
+                w("[application.trigger.sqs.w]\ndedup_store = \"default\"\n"),
+                "dedup_store is `default`, which `key_value_stores` of the component does not grant",
+            ),
+            (
+                w("[application.trigger.sqs.w]\ndedup_attribute = \"a\"\n"),
+                "have no meaning without `dedup_store`",
             ),
             (
                 w("[application.trigger.sqs.w]\nbatch_size = 400\n"),

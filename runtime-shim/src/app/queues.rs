@@ -13,7 +13,7 @@ use super::{AppError, Selection, TriggerKind, Values};
 use crate::embedded_origin;
 use crate::engine::QUEUE_SANDBOXES;
 use crate::manifest::{self, Manifest};
-use crate::names::ComponentId;
+use crate::names::{ComponentId, StoreLabel};
 use crate::variables::Variables;
 
 /// One consumer of one queue.
@@ -46,8 +46,21 @@ pub struct QueueTrigger {
     pub batch_window: Duration,
     /// The path of requests to a component that is called by its HTTP export.
     pub http_path: String,
+    /// Where what was handled already is noted.
+    pub dedup: Option<DedupOptions>,
     /// The server that handles the messages in place of the component.
     pub forward_to: Option<ForwardUrl>,
+}
+
+/// How messages that come again are told.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct DedupOptions {
+    /// The store, which the component is granted.
+    pub store: StoreLabel,
+    /// How long what was handled is known.
+    pub window: Duration,
+    /// The attribute that says which messages are the same; else the id does.
+    pub attribute: Option<String>,
 }
 
 /// Who gets a sandbox.
@@ -123,6 +136,9 @@ struct QueueOptions {
     batch_window_ms: Option<u64>,
     http_path: Option<String>,
     forward_to: Option<String>,
+    dedup_store: Option<StoreLabel>,
+    dedup_window_secs: Option<u64>,
+    dedup_attribute: Option<String>,
 }
 
 impl QueueOptions {
@@ -138,6 +154,9 @@ impl QueueOptions {
         batch_window_ms: None,
         http_path: None,
         forward_to: None,
+        dedup_store: None,
+        dedup_window_secs: None,
+        dedup_attribute: None,
     };
 }
 
@@ -150,6 +169,10 @@ const MAX_BATCH_SIZE: u64 = 1000;
 const MAX_HELD: u64 = 20_000;
 /// AWS Lambda's longest, `MaximumBatchingWindowInSeconds`.
 const MAX_BATCH_WINDOW_MS: u64 = 300_000;
+/// Longer than the longest visibility timeout: a message comes again within it.
+const DEFAULT_DEDUP_WINDOW_SECS: u64 = 86_400;
+/// The longest retention of SQS: 14 days.
+const MAX_DEDUP_WINDOW_SECS: u64 = 1_209_600;
 const DEFAULT_HTTP_PATH: &str = "/";
 /// The longest visibility timeout of SQS.
 const MAX_VISIBILITY_SECS: u64 = 43_200;
@@ -244,6 +267,14 @@ pub(super) fn resolve_queues(
                 .get(&trigger.component)
                 .unwrap_or(&QueueOptions::DEFAULT);
             let url = trigger_url(&trigger, options, values)?;
+            if let Some(store) = &options.dedup_store
+                && !grants(manifest, &trigger.component, store)
+            {
+                return Err(AppError::DedupWithoutGrant {
+                    component: trigger.component,
+                    label: store.clone(),
+                });
+            }
             let forward_to = forward_url(&trigger.component, options, values)?;
             resolve_queue(trigger, options, url, forward_to)
         })
@@ -320,6 +351,12 @@ fn trigger_url(
         QueueName::parse(queue_url.name()).map_err(|error| malformed(error.to_string()))?;
     }
     Ok(queue_url)
+}
+
+/// Whether the component may open the store.
+fn grants(manifest: &Manifest, component: &ComponentId, store: &StoreLabel) -> bool {
+    let component = manifest.components.get(component);
+    component.is_some_and(|component| component.key_value_stores.contains(store))
 }
 
 fn forward_url(
@@ -410,6 +447,17 @@ fn resolve_queue(
         .unwrap_or(DEFAULT_BACKOFF_CAP_SECS.max(base));
     in_range("backoff_cap_secs", cap, base, MAX_BACKOFF_SECS)?;
 
+    let dedup_window = options
+        .dedup_window_secs
+        .unwrap_or(DEFAULT_DEDUP_WINDOW_SECS);
+    in_range("dedup_window_secs", dedup_window, 1, MAX_DEDUP_WINDOW_SECS)?;
+    if options.dedup_store.is_none()
+        && (options.dedup_window_secs.is_some() || options.dedup_attribute.is_some())
+    {
+        return Err(conflict(
+            "`dedup_window_secs` and `dedup_attribute` have no meaning without `dedup_store`",
+        ));
+    }
     let batch_size = options.batch_size.unwrap_or(DEFAULT_BATCH_SIZE);
     let most = (MAX_HELD / u64::from(max_concurrency)).min(MAX_BATCH_SIZE);
     in_range("batch_size", batch_size, 1, most)?;
@@ -422,6 +470,11 @@ fn resolve_queue(
         batch_window: Duration::from_millis(window),
         http_path: http_path.to_owned(),
         forward_to,
+        dedup: options.dedup_store.clone().map(|store| DedupOptions {
+            store,
+            window: Duration::from_secs(dedup_window),
+            attribute: options.dedup_attribute.clone(),
+        }),
         component,
         queue_url,
         max_messages: trigger.max_messages,

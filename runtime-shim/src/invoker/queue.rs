@@ -15,7 +15,8 @@ use super::{
 };
 use crate::capabilities::Sandbox;
 use crate::invoker::{BATCH_EXPORT, Caller};
-use crate::names::ComponentId;
+use crate::names::{ComponentId, StoreLabel};
+use crate::stores::Store as KeyValueStore;
 
 /// The export of a component that handles messages.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -58,6 +59,12 @@ impl Invoker {
     /// The export of component `id` that handles messages.
     pub fn queue_export(&self, id: &ComponentId) -> Option<QueueExport> {
         self.components.get(id).and_then(Loaded::queue_export)
+    }
+
+    /// A store that component `id` is granted.
+    pub fn store(&self, id: &ComponentId, label: &StoreLabel) -> Option<KeyValueStore> {
+        let loaded = self.components.get(id)?;
+        loaded.grants.stores.get(label).cloned()
     }
 
     /// Hands a message to component `id`, which must be done within `timeout`.

@@ -14,6 +14,7 @@ use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
+use super::dedup::Dedup;
 use super::handler::Handler;
 use super::lease::default_timeout;
 use super::message::Received;
@@ -49,6 +50,7 @@ pub struct Consumer {
     pub(super) source: Arc<QueueSource>,
     pub(super) invoker: Arc<Invoker>,
     pub(super) handler: Handler,
+    pub(super) dedup: Option<Dedup>,
     dependencies: Arc<Dependencies>,
     health: Arc<Health>,
     pub(super) visibility: Duration,
@@ -92,7 +94,17 @@ impl Consumer {
         let labels = ComponentLabels {
             component: trigger.component.to_string(),
         };
+        let dedup = trigger.dedup.as_ref().and_then(|options| {
+            Some(Dedup::new(
+                invoker.store(&trigger.component, &options.store)?,
+                options.window,
+                options.attribute.clone(),
+                source.name(),
+                metrics.reinvocations.get_or_create_owned(&labels),
+            ))
+        });
         Self {
+            dedup,
             health: Arc::new(Health::new(format!("queue `{}`", source.name()))),
             dependencies: invoker.dependencies(&trigger.component),
             handler: Handler::new(&trigger, invoker.queue_export(&trigger.component)),

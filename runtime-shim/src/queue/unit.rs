@@ -9,6 +9,7 @@ use futures::future::join_all;
 use futures::stream::FuturesUnordered;
 
 use super::consumer::Running;
+use super::dedup::Dedup;
 use super::handler::{Desk, Handler, Verdict};
 use super::lease::{Lease, all_lost};
 use super::message::Received;
@@ -88,6 +89,13 @@ impl Running {
     /// Sees `unit` through. The heartbeats are part of this future: they end with
     /// it, whatever way it ends.
     pub(super) async fn handle(&self, unit: Vec<Received>) {
+        let unit = match &self.consumer.dedup {
+            Some(dedup) => self.without_duplicates(dedup, unit).await,
+            None => unit,
+        };
+        if unit.is_empty() {
+            return;
+        }
         let lease = |received| Lease::new(received, self.consumer.visibility);
         let leases: Vec<Lease<'_>> = unit.iter().map(lease).collect();
         let heartbeats = &self.consumer.counters.heartbeats;
@@ -100,6 +108,43 @@ impl Running {
             () = self.work(&unit, &leases) => {}
             () = holding => {}
         }
+    }
+
+    /// Settles what was done before; the rest.
+    async fn without_duplicates(&self, dedup: &Dedup, unit: Vec<Received>) -> Vec<Received> {
+        let until = |received: &Received| received.at + self.consumer.visibility;
+        let fresh = match dedup.begin(&unit).await {
+            Ok(fresh) => fresh,
+            Err(error) => {
+                tracing::warn!(
+                    component = %self.consumer.trigger.component,
+                    "the de-duplication store does not answer, and messages are retried: {error}"
+                );
+                let retry = async |received: &Received| {
+                    let later = Action::Hide(self.backoff(received));
+                    self.count(self.apply(received, later, until(received)).await);
+                };
+                join_all(unit.iter().map(retry)).await;
+                return Vec::new();
+            }
+        };
+        let (mut rest, mut duplicates) = (Vec::new(), Vec::new());
+        for (received, fresh) in unit.into_iter().zip(fresh) {
+            if fresh {
+                rest.push(received);
+            } else {
+                duplicates.push(received);
+            }
+        }
+        let delete = async |received: &Received| {
+            let deleted = self.apply(received, Action::Delete, until(received)).await;
+            self.count(match deleted {
+                SettlementLabel::Deleted => SettlementLabel::Duplicate,
+                other => other,
+            });
+        };
+        join_all(duplicates.iter().map(delete)).await;
+        rest
     }
 
     async fn work(&self, unit: &[Received], leases: &[Lease<'_>]) {
@@ -262,6 +307,9 @@ impl Running {
         messages: impl IntoIterator<Item = (&'a Received, &'a Lease<'a>)>,
     ) {
         let release = async |(received, lease): (&'a Received, &'a Lease<'a>)| {
+            if let Some(dedup) = &self.consumer.dedup {
+                dedup.forget(received).await;
+            }
             lease.release();
             let now = Action::Hide(Duration::ZERO);
             let label = match self.apply(received, now, lease.end()).await {
@@ -275,6 +323,14 @@ impl Running {
 
     /// Settles a message, and counts how.
     async fn settle(&self, received: &Received, lease: &Lease<'_>, handled: Handled) {
+        if let Some(dedup) = &self.consumer.dedup {
+            match &handled {
+                Some(Outcome::Completed(Verdict::Ack)) => dedup.done(received).await,
+                // Somebody else may have begun it by now.
+                None => {}
+                Some(_) => dedup.forget(received).await,
+            }
+        }
         lease.release();
         let label = match handled {
             Some(outcome) => self.settle_as(received, outcome, lease.end()).await,
