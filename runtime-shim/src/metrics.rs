@@ -53,11 +53,16 @@ pub enum SettlementLabel {
     Expired,
     /// The queue did not answer until the lease ran out.
     Failed,
+    /// Handed back unhandled: an earlier message of its group failed, or the host
+    /// stops.
+    Released,
+    /// Removed without a call: it had been done before.
+    Duplicate,
 }
 
 impl SettlementLabel {
     /// Every one.
-    pub const ALL: [Self; 7] = [
+    pub const ALL: [Self; 9] = [
         Self::Deleted,
         Self::Left,
         Self::Retried,
@@ -65,6 +70,8 @@ impl SettlementLabel {
         Self::DeadLetterRefused,
         Self::Expired,
         Self::Failed,
+        Self::Released,
+        Self::Duplicate,
     ];
 }
 
@@ -78,6 +85,8 @@ impl EncodeLabelValue for SettlementLabel {
             Self::DeadLetterRefused => "dead_letter_refused",
             Self::Expired => "expired",
             Self::Failed => "failed",
+            Self::Released => "released",
+            Self::Duplicate => "duplicate",
         })
     }
 }
@@ -120,6 +129,10 @@ pub struct Metrics {
     pub receive_errors: Family<ComponentLabels, Counter>,
     /// 1 while receiving pauses, because a server that the component needs is down.
     pub paused: Family<ComponentLabels, Gauge>,
+    /// Messages, or batches, that consumers may have handled at once.
+    pub concurrency_limit: Family<ComponentLabels, Gauge>,
+    /// Messages handled again that had been begun before, and whose end is unknown.
+    pub reinvocations: Family<ComponentLabels, Counter>,
     /// Ticks of schedules that came while a call ran.
     pub ticks_missed: Family<ComponentLabels, Counter>,
     /// Messages of Redis that no component got: too many waited, or too large.
@@ -156,6 +169,8 @@ impl Metrics {
             received: Family::default(),
             receive_errors: Family::default(),
             paused: Family::default(),
+            concurrency_limit: Family::default(),
+            reinvocations: Family::default(),
             ticks_missed: Family::default(),
             redis_lost: Family::default(),
             redis_subscribed: Family::default(),
@@ -194,6 +209,16 @@ impl Metrics {
             "receive_errors",
             "Receive calls that failed",
             metrics.receive_errors.clone(),
+        );
+        r.register(
+            "reinvocations",
+            "Messages handled again that had been begun before, and whose end is unknown",
+            metrics.reinvocations.clone(),
+        );
+        r.register(
+            "consumer_concurrency_limit",
+            "Messages, or batches, that consumers may have handled at once",
+            metrics.concurrency_limit.clone(),
         );
         r.register(
             "receiving_paused",

@@ -117,6 +117,22 @@ fn a_new_http_plugin_answers() {
 }
 
 #[test]
+fn a_new_batch_plugin_handles_messages() {
+    let app = at_work("batch");
+    app.send("new-batch", r#"{"name": "Ada"}"#);
+    app.send("new-batch", "nonsense");
+    wait_for("the message", || {
+        app.log().contains("Hello, Ada!").then_some(())
+    });
+    wait_for("the dead letter", || {
+        (app.depth("new-batch-dlq").0 == 1).then_some(())
+    });
+    wait_for("an empty queue", || {
+        (app.depth("new-batch") == (0, 0, 0)).then_some(())
+    });
+}
+
+#[test]
 fn a_new_queue_plugin_handles_messages() {
     let app = at_work("queue");
     app.send("new-queue", r#"{"name": "Ada"}"#);
@@ -171,11 +187,10 @@ fn what_cannot_be_made_is_refused_and_leaves_nothing() {
             "lower-case letters",
         ),
         (&["new", "match", "--trigger", "http"], 2, "nothing to Rust"),
-        (&["new", "x", "--trigger", "batch"], 2, "take `queue`"),
         (
             &["new", "x", "--trigger", "smoke"],
             2,
-            "expected `http`, `queue` or `cron`",
+            "expected `http`, `queue`, `batch` or `cron`",
         ),
         (&["new", "x"], 2, "--trigger"),
     ] {

@@ -24,7 +24,9 @@ use crate::redis_server::RedisAddressError;
 use crate::variables::{VariableError, Variables};
 
 use queues::resolve_queues;
-pub use queues::{Backoff, QueueTrigger, QueueUrl, queue_urls};
+pub use queues::{
+    Backoff, DedupOptions, ForwardUrl, QueueTrigger, QueueUrl, SandboxPer, queue_urls,
+};
 use schedules::resolve_schedules;
 pub use schedules::{CronTrigger, Schedule};
 pub use subscriptions::RedisTrigger;
@@ -349,13 +351,43 @@ pub enum AppError {
     },
     /// FIFO queues.
     #[error(
-        "component `{component}`: queue `{queue}` is FIFO, which this version does not support"
+        "component `{component}`: queue `{queue}` is FIFO, which the embedded queue of this version \
+         does not support"
     )]
     Fifo {
         /// Who consumes.
         component: ComponentId,
         /// The queue's name.
         queue: String,
+    },
+    /// Options of a queue trigger that do not go together.
+    #[error("`[application.trigger.sqs.{component}]`: {reason}")]
+    QueueOptions {
+        /// Whose options they are.
+        component: ComponentId,
+        /// What is wrong, and what to write instead.
+        reason: &'static str,
+    },
+    /// A de-duplication store that the component may not open.
+    #[error(
+        "`[application.trigger.sqs.{component}]`: dedup_store is `{label}`, which \
+         `key_value_stores` of the component does not grant"
+    )]
+    DedupWithoutGrant {
+        /// Whose options they are.
+        component: ComponentId,
+        /// Which store.
+        label: StoreLabel,
+    },
+    /// A server that cannot be forwarded to.
+    #[error("`forward_to` of component `{component}` is `{url}`, which is malformed: {reason}")]
+    ForwardUrl {
+        /// Who consumes.
+        component: ComponentId,
+        /// The URL.
+        url: String,
+        /// What is wrong.
+        reason: String,
     },
     /// `base` of HTTP triggers.
     #[error("`[application.trigger.http]`: base is `{0}`, only `/` is supported")]
@@ -673,9 +705,49 @@ mod tests {
             (String::new(), "nothing to run"),
             (format!("{WORKER}queue_url = \"q\"\n"), "queue_url `q` is not a queue's URL"),
             (format!("{WORKER}queue_url = \"ftp://h/q\"\n"), "the scheme is `ftp`"),
-            (format!("{WORKER}queue_url = \"http://h/1/q.fifo\"\n"), "`q.fifo` is FIFO"),
+            (
+                format!("{WORKER}queue_url = \"http://127.0.0.1:9324/1/q.fifo\"\n"),
+                "`q.fifo` is FIFO",
+            ),
             (format!("{WORKER}queue_url = \"{{{{ no }}}}\"\n"), "uses `{{ no }}`"),
             (w("[application.trigger.sqs.w]\nmax_concurrency = 0\n"), "max_concurrency is 0, allowed are 1 to 400"),
+            (
+                w("[application.trigger.sqs.w]\nmin_concurrency = 65\n"),
+                "min_concurrency is 65, allowed are 1 to 64",
+            ),
+            (
+                w("[application.trigger.sqs.w]\ndedup_store = \"default\"\n"),
+                "dedup_store is `default`, which `key_value_stores` of the component does not grant",
+            ),
+            (
+                w("[application.trigger.sqs.w]\ndedup_attribute = \"a\"\n"),
+                "have no meaning without `dedup_store`",
+            ),
+            (
+                w("[application.trigger.sqs.w]\nbatch_size = 400\n"),
+                "batch_size is 400, allowed are 1 to 312",
+            ),
+            (
+                w("[application.trigger.sqs.w]\nsandbox = \"batch\"\nforward_to = \"http://h/\"\n"),
+                "`sandbox = \"batch\"` has no meaning beside `forward_to`",
+            ),
+            (
+                w("[application.trigger.sqs.w]\nhttp_path = \"/a\"\nforward_to = \"http://h/\"\n"),
+                "write the path into that URL",
+            ),
+            (
+                w("[application.trigger.sqs.w]\nsandbox = \"message\"\nbatch_window_ms = 1\n"),
+                "nothing waits for company",
+            ),
+            (w("[application.trigger.sqs.w]\nhttp_path = \"a\"\n"), "begin it with `/`"),
+            (
+                w("[application.trigger.sqs.w]\nforward_to = \"ftp://h/\"\n"),
+                "`forward_to` of component `w` is `ftp://h/`, which is malformed: the scheme is `ftp`",
+            ),
+            (
+                w("[application.trigger.sqs.w]\nforward_to = \"http://me:pw@h/\"\n"),
+                "must not have a user name",
+            ),
             (w("[application.trigger.sqs.x]\n"), "a component that no `[[trigger.sqs]]` names"),
             (w("[application.trigger.sqs.w]\nbatch = 1\n"), "unknown field `batch`"),
             (w("[[trigger.ftp]]\ncomponent = \"w\"\n"), "`[[trigger.ftp]]` is not supported"),

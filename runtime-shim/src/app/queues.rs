@@ -13,7 +13,7 @@ use super::{AppError, Selection, TriggerKind, Values};
 use crate::embedded_origin;
 use crate::engine::QUEUE_SANDBOXES;
 use crate::manifest::{self, Manifest};
-use crate::names::ComponentId;
+use crate::names::{ComponentId, StoreLabel};
 use crate::variables::Variables;
 
 /// One consumer of one queue.
@@ -29,13 +29,86 @@ pub struct QueueTrigger {
     pub system_attributes: Vec<String>,
     /// Custom attributes the component gets.
     pub message_attributes: Vec<String>,
-    /// Messages handled at once.
+    /// Messages, or batches, handled at once, at most.
     pub max_concurrency: u32,
+    /// How few at least, where that adapts; else the same.
+    pub min_concurrency: u32,
     /// How long the component may take; derived from the visibility timeout
     /// where it is not set.
     pub timeout: Option<Duration>,
     /// The delay before retries.
     pub backoff: Backoff,
+    /// Who gets a sandbox; where it is not set, what the component exports decides.
+    pub sandbox: Option<SandboxPer>,
+    /// Messages of a batch, at most.
+    pub batch_size: usize,
+    /// How long a batch that is not full waits for more messages.
+    pub batch_window: Duration,
+    /// The path of requests to a component that is called by its HTTP export.
+    pub http_path: String,
+    /// Where what was handled already is noted.
+    pub dedup: Option<DedupOptions>,
+    /// The server that handles the messages in place of the component.
+    pub forward_to: Option<ForwardUrl>,
+}
+
+/// How messages that come again are told.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct DedupOptions {
+    /// The store, which the component is granted.
+    pub store: StoreLabel,
+    /// How long what was handled is known.
+    pub window: Duration,
+    /// The attribute that says which messages are the same; else the id does.
+    pub attribute: Option<String>,
+}
+
+/// Who gets a sandbox.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum SandboxPer {
+    /// Each message.
+    Message,
+    /// Each batch.
+    Batch,
+}
+
+/// The address of a server that handles messages.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ForwardUrl {
+    url: Url,
+    secret: bool,
+}
+
+impl ForwardUrl {
+    fn parse(text: &str, secret: bool) -> Result<Self, String> {
+        let url = Url::parse(text).map_err(|error| error.to_string())?;
+        if !matches!(url.scheme(), "http" | "https") {
+            return Err(format!(
+                "the scheme is `{}`, expected `http` or `https`",
+                url.scheme()
+            ));
+        }
+        if !url.username().is_empty() || url.password().is_some() {
+            return Err("it must not have a user name or a password".to_owned());
+        }
+        Ok(Self { url, secret })
+    }
+
+    /// The URL as text.
+    pub fn as_str(&self) -> &str {
+        self.url.as_str()
+    }
+}
+
+impl std::fmt::Display for ForwardUrl {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(if self.secret {
+            "(a secret address)"
+        } else {
+            self.as_str()
+        })
+    }
 }
 
 /// Bounds of the delay before a retry.
@@ -54,24 +127,53 @@ pub struct Backoff {
 struct QueueOptions {
     queue_url: Option<String>,
     max_concurrency: Option<u32>,
+    min_concurrency: Option<u32>,
     timeout_secs: Option<u64>,
     backoff_base_secs: Option<u64>,
     backoff_cap_secs: Option<u64>,
+    sandbox: Option<SandboxPer>,
+    batch_size: Option<u64>,
+    batch_window_ms: Option<u64>,
+    http_path: Option<String>,
+    forward_to: Option<String>,
+    dedup_store: Option<StoreLabel>,
+    dedup_window_secs: Option<u64>,
+    dedup_attribute: Option<String>,
 }
 
 impl QueueOptions {
     const DEFAULT: Self = Self {
         queue_url: None,
         max_concurrency: None,
+        min_concurrency: None,
         timeout_secs: None,
         backoff_base_secs: None,
         backoff_cap_secs: None,
+        sandbox: None,
+        batch_size: None,
+        batch_window_ms: None,
+        http_path: None,
+        forward_to: None,
+        dedup_store: None,
+        dedup_window_secs: None,
+        dedup_attribute: None,
     };
 }
 
 const DEFAULT_MAX_CONCURRENCY: u32 = 64;
 const DEFAULT_BACKOFF_BASE_SECS: u64 = 2;
 const DEFAULT_BACKOFF_CAP_SECS: u64 = 900;
+const DEFAULT_BATCH_SIZE: u64 = 10;
+const MAX_BATCH_SIZE: u64 = 1000;
+/// Messages that one consumer holds at once, over all its batches.
+const MAX_HELD: u64 = 20_000;
+/// AWS Lambda's longest, `MaximumBatchingWindowInSeconds`.
+const MAX_BATCH_WINDOW_MS: u64 = 300_000;
+/// Longer than the longest visibility timeout: a message comes again within it.
+const DEFAULT_DEDUP_WINDOW_SECS: u64 = 86_400;
+/// The longest retention of SQS: 14 days.
+const MAX_DEDUP_WINDOW_SECS: u64 = 1_209_600;
+const DEFAULT_HTTP_PATH: &str = "/";
 /// The longest visibility timeout of SQS.
 const MAX_VISIBILITY_SECS: u64 = 43_200;
 /// SQS lets a message stay hidden for 12 hours counted from its receive: an
@@ -107,6 +209,11 @@ impl QueueUrl {
             .path_segments()
             .and_then(|mut parts| parts.next_back())
             .unwrap_or_default()
+    }
+
+    /// Whether it keeps the order within groups. SQS API Reference, `CreateQueue`.
+    pub fn is_fifo(&self) -> bool {
+        self.name().ends_with(".fifo")
     }
 
     /// The server's origin, `scheme://host:port`.
@@ -160,7 +267,16 @@ pub(super) fn resolve_queues(
                 .get(&trigger.component)
                 .unwrap_or(&QueueOptions::DEFAULT);
             let url = trigger_url(&trigger, options, values)?;
-            resolve_queue(trigger, options, url)
+            if let Some(store) = &options.dedup_store
+                && !grants(manifest, &trigger.component, store)
+            {
+                return Err(AppError::DedupWithoutGrant {
+                    component: trigger.component,
+                    label: store.clone(),
+                });
+            }
+            let forward_to = forward_url(&trigger.component, options, values)?;
+            resolve_queue(trigger, options, url, forward_to)
         })
         .collect::<Result<_, _>>()?;
     for (index, queue) in queues.iter().enumerate() {
@@ -223,7 +339,7 @@ fn trigger_url(
     };
     let queue_url =
         QueueUrl::parse(&url, values.variables.reveals_secret(template)).map_err(malformed)?;
-    if queue_url.name().ends_with(".fifo") {
+    if queue_url.is_fifo() && queue_url.origin() == values.embedded {
         let queue = queue_url.name().to_owned();
         return Err(AppError::Fifo {
             component: component.clone(),
@@ -237,12 +353,70 @@ fn trigger_url(
     Ok(queue_url)
 }
 
+/// Whether the component may open the store.
+fn grants(manifest: &Manifest, component: &ComponentId, store: &StoreLabel) -> bool {
+    let component = manifest.components.get(component);
+    component.is_some_and(|component| component.key_value_stores.contains(store))
+}
+
+fn forward_url(
+    component: &ComponentId,
+    options: &QueueOptions,
+    values: Values<'_>,
+) -> Result<Option<ForwardUrl>, AppError> {
+    let Some(template) = &options.forward_to else {
+        return Ok(None);
+    };
+    let place = || format!("`forward_to` of component `{component}`");
+    let url = values.render(template, place)?;
+    let secret = values.variables.reveals_secret(template);
+    ForwardUrl::parse(&url, secret).map(Some).map_err(|reason| {
+        values
+            .malformed(component, template)
+            .unwrap_or(AppError::ForwardUrl {
+                component: component.clone(),
+                // A password is not shown, even where it does not belong.
+                url: match url.rsplit_once('@') {
+                    Some((_, host)) => format!("…@{host}"),
+                    None => url,
+                },
+                reason,
+            })
+    })
+}
+
 fn resolve_queue(
     trigger: manifest::SqsTrigger,
     options: &QueueOptions,
     queue_url: QueueUrl,
+    forward_to: Option<ForwardUrl>,
 ) -> Result<QueueTrigger, AppError> {
     let component = trigger.component;
+    let conflict = |reason| AppError::QueueOptions {
+        component: component.clone(),
+        reason,
+    };
+    if forward_to.is_some() && options.sandbox == Some(SandboxPer::Batch) {
+        return Err(conflict(
+            "`sandbox = \"batch\"` has no meaning beside `forward_to`: a request carries one message",
+        ));
+    }
+    if forward_to.is_some() && options.http_path.is_some() {
+        return Err(conflict(
+            "`http_path` has no meaning beside `forward_to`: write the path into that URL",
+        ));
+    }
+    let http_path = options.http_path.as_deref().unwrap_or(DEFAULT_HTTP_PATH);
+    if !http_path.starts_with('/') || http_path.parse::<http::uri::PathAndQuery>().is_err() {
+        return Err(conflict("`http_path` is not a path: begin it with `/`"));
+    }
+    if options.batch_window_ms.is_some_and(|window| window > 0)
+        && options.sandbox == Some(SandboxPer::Message)
+    {
+        return Err(conflict(
+            "`batch_window_ms` has no meaning with `sandbox = \"message\"`: nothing waits for company",
+        ));
+    }
     let in_range =
         |option, value: u64, min, max| in_range("sqs", &component, option, value, min..=max);
     let max_concurrency = options.max_concurrency.unwrap_or(DEFAULT_MAX_CONCURRENCY);
@@ -251,6 +425,13 @@ fn resolve_queue(
         max_concurrency.into(),
         1,
         QUEUE_SANDBOXES.into(),
+    )?;
+    let min_concurrency = options.min_concurrency.unwrap_or(max_concurrency);
+    in_range(
+        "min_concurrency",
+        min_concurrency.into(),
+        1,
+        max_concurrency.into(),
     )?;
     let timeout = options
         .timeout_secs
@@ -266,13 +447,41 @@ fn resolve_queue(
         .unwrap_or(DEFAULT_BACKOFF_CAP_SECS.max(base));
     in_range("backoff_cap_secs", cap, base, MAX_BACKOFF_SECS)?;
 
+    let dedup_window = options
+        .dedup_window_secs
+        .unwrap_or(DEFAULT_DEDUP_WINDOW_SECS);
+    in_range("dedup_window_secs", dedup_window, 1, MAX_DEDUP_WINDOW_SECS)?;
+    if options.dedup_store.is_none()
+        && (options.dedup_window_secs.is_some() || options.dedup_attribute.is_some())
+    {
+        return Err(conflict(
+            "`dedup_window_secs` and `dedup_attribute` have no meaning without `dedup_store`",
+        ));
+    }
+    let batch_size = options.batch_size.unwrap_or(DEFAULT_BATCH_SIZE);
+    let most = (MAX_HELD / u64::from(max_concurrency)).min(MAX_BATCH_SIZE);
+    in_range("batch_size", batch_size, 1, most)?;
+    let window = options.batch_window_ms.unwrap_or(0);
+    in_range("batch_window_ms", window, 0, MAX_BATCH_WINDOW_MS)?;
+
     Ok(QueueTrigger {
+        sandbox: options.sandbox,
+        batch_size: batch_size as usize,
+        batch_window: Duration::from_millis(window),
+        http_path: http_path.to_owned(),
+        forward_to,
+        dedup: options.dedup_store.clone().map(|store| DedupOptions {
+            store,
+            window: Duration::from_secs(dedup_window),
+            attribute: options.dedup_attribute.clone(),
+        }),
         component,
         queue_url,
         max_messages: trigger.max_messages,
         system_attributes: trigger.system_attributes,
         message_attributes: trigger.message_attributes,
         max_concurrency,
+        min_concurrency,
         timeout,
         backoff: Backoff {
             base: Duration::from_secs(base),

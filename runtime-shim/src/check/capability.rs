@@ -5,7 +5,9 @@
 use serde::Serialize;
 
 use crate::app::Component;
-use crate::invoker::{COMMAND_EXPORT, CRON_EXPORT, HTTP_EXPORT, QUEUE_EXPORT, REDIS_EXPORT};
+use crate::invoker::{
+    BATCH_EXPORT, COMMAND_EXPORT, CRON_EXPORT, HTTP_EXPORT, QUEUE_EXPORT, REDIS_EXPORT,
+};
 
 /// What an interface is for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
@@ -136,6 +138,7 @@ impl Capability {
 pub(super) fn trigger_of(export: &str) -> &'static str {
     match export {
         HTTP_EXPORT => "HTTP handler",
+        BATCH_EXPORT => "batches of queue messages",
         QUEUE_EXPORT => "queue messages",
         CRON_EXPORT => "schedules",
         REDIS_EXPORT => "Redis messages",
@@ -173,6 +176,7 @@ mod tests {
             ("wasi:sockets/tcp@0.2.0", Capability::Sockets),
             ("wasi:cli/stderr@0.2.0", Capability::Basics),
             ("fermyon:spin-sqs/sqs-types@2.0.0", Capability::Basics),
+            ("gristmill:queue/types@0.1.0", Capability::Basics),
             ("acme:rockets/launch", Capability::Other),
         ] {
             assert_eq!(Capability::of(interface), capability, "{interface}");

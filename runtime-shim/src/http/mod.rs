@@ -4,6 +4,7 @@
 mod intake;
 mod lingering;
 pub mod problem;
+pub mod reply;
 pub mod request;
 pub mod router;
 pub mod server;

@@ -3,8 +3,9 @@
 
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
+use bytes::Bytes;
 use http::{Request, Response, StatusCode};
 use http_body_util::BodyExt;
 use tokio::sync::{OwnedSemaphorePermit, oneshot};
@@ -14,8 +15,8 @@ use wasmtime_wasi_http::{Error as HttpError, WasiBody, WasiHttpView};
 
 use super::broken_off::{Fate, Unbroken};
 use super::{HTTP_EXPORT, Invoker, Outcome, unknown};
-use crate::http::request;
 use crate::http::router::RouteMatch;
+use crate::http::{reply, request};
 use crate::names::ComponentId;
 
 /// Who makes a request.
@@ -178,6 +179,47 @@ impl Invoker {
                 Ok(Outcome::Overloaded) => Outcome::Overloaded,
                 Err(error) => Outcome::Trap(format!("the host failed: {error}")),
             },
+        }
+    }
+
+    /// Hands a message, as `request`, to the HTTP export of component `id`, which
+    /// must be done within `timeout`. Returns when the component has ended and its
+    /// response is whole: what began well may end otherwise.
+    pub async fn http_message(
+        self: &Arc<Self>,
+        id: &ComponentId,
+        mut request: Request<WasiBody>,
+        timeout: Duration,
+    ) -> Outcome<Response<Bytes>> {
+        let Some(permit) = self.sandboxes.for_event().await else {
+            return Outcome::Overloaded;
+        };
+        let deadline = Instant::now() + timeout;
+        let matched = RouteMatch::chained(id.clone(), request.uri().path());
+        request::prepare(&mut request, &matched, IN_PROCESS);
+        let (begin, response) = oneshot::channel();
+        let fate = Fate::of(Arc::default());
+        let invocation =
+            Arc::clone(self).run_http(id.clone(), request, 0, deadline, (begin, fate), permit);
+        // Boxed, because a component may call a component may call a component.
+        let invocation: futures::future::BoxFuture<'static, _> = Box::pin(invocation);
+        let answer = async {
+            match response.await {
+                Ok(Ok(response)) => reply::read(response)
+                    .await
+                    .map_err(|error| format!("the response broke off: {error}")),
+                Ok(Err(code)) => Err(format!("the response is an error: {code:?}")),
+                Err(_) => Err("the component returned without a response".to_owned()),
+            }
+        };
+        match tokio::join!(invocation, answer) {
+            (Outcome::Completed(()), Ok(reply)) => Outcome::Completed(reply),
+            (Outcome::Completed(()), Err(reason)) | (Outcome::GuestError(reason), _) => {
+                Outcome::GuestError(reason)
+            }
+            (Outcome::Trap(reason), _) => Outcome::Trap(reason),
+            (Outcome::TimedOut(limit), _) => Outcome::TimedOut(limit),
+            (Outcome::Overloaded, _) => Outcome::Overloaded,
         }
     }
 

@@ -6,6 +6,7 @@ mod command;
 mod environment;
 mod http;
 mod meter;
+mod queue;
 mod sandboxes;
 
 use std::collections::BTreeMap;
@@ -20,7 +21,7 @@ use wasmtime::{PoolConcurrencyLimitError, Store, Trap};
 use wasmtime_wasi::p2::bindings::CommandPre;
 use wasmtime_wasi_http::p2::bindings::ProxyPre;
 
-use crate::app::{App, Component, Wasm};
+use crate::app::{App, Component, SandboxPer, Wasm};
 use crate::backends::{Backends, Dependencies};
 use crate::capabilities::{
     self, Clients, Command, FolderError, Grants, MemoryBudget, Preopens, Sandbox,
@@ -36,6 +37,7 @@ use crate::wasm::{self, WasmError};
 
 pub use http::{Caller, failure_response};
 use meter::Meter;
+pub use queue::{QueueExport, Session};
 pub use sandboxes::Sandboxes;
 
 #[allow(
@@ -80,6 +82,26 @@ mod redis_bindings {
     });
 }
 
+#[allow(
+    missing_docs,
+    unreachable_pub,
+    clippy::pedantic,
+    reason = "generated from wit/, where the contract is documented"
+)]
+mod batch_bindings {
+    wasmtime::component::bindgen!({
+        path: "../wit/gristmill-queue.wit",
+        world: "batch-consumer",
+        exports: { default: async },
+        additional_derives: [PartialEq],
+    });
+}
+
+use batch_bindings::BatchConsumerPre;
+pub use batch_bindings::gristmill::queue::types::{
+    Attribute as BatchAttribute, AttributeValue as BatchAttributeValue, Message as BatchMessage,
+    Outcome as BatchOutcome,
+};
 use bindings::SpinSqsPre;
 use bindings::fermyon::spin_sqs::sqs_types::Error as GuestError;
 pub use bindings::fermyon::spin_sqs::sqs_types::{
@@ -91,6 +113,8 @@ use redis_bindings::SpinRedisPre;
 
 /// The export for requests.
 pub const HTTP_EXPORT: &str = "wasi:http/incoming-handler";
+/// The export for batches of messages.
+pub const BATCH_EXPORT: &str = "handle-batch";
 /// The export for messages.
 pub const QUEUE_EXPORT: &str = "handle-queue-message";
 /// The export for schedules.
@@ -130,6 +154,17 @@ pub enum Outcome<T> {
 }
 
 impl<T> Outcome<T> {
+    /// What `next` makes of what the component returned.
+    pub fn and_then<U>(self, next: impl FnOnce(T) -> Outcome<U>) -> Outcome<U> {
+        match self {
+            Self::Completed(value) => next(value),
+            Self::GuestError(reason) => Outcome::GuestError(reason),
+            Self::Trap(reason) => Outcome::Trap(reason),
+            Self::TimedOut(limit) => Outcome::TimedOut(limit),
+            Self::Overloaded => Outcome::Overloaded,
+        }
+    }
+
     fn label(&self) -> &'static str {
         match self {
             Self::Completed(_) => "completed",
@@ -192,6 +227,17 @@ pub enum LoadError {
         /// What went wrong.
         reason: String,
     },
+    /// A sandbox for each batch, of a component that takes one message a sandbox.
+    #[error(
+        "component `{component}`: `sandbox = \"batch\"` needs the export `{BATCH_EXPORT}` or \
+         `{QUEUE_EXPORT}`, and messages go to its `{export}`, once in each sandbox"
+    )]
+    SandboxPerBatch {
+        /// The component.
+        component: ComponentId,
+        /// What is called.
+        export: &'static str,
+    },
     /// A trigger needs an export that is not there.
     #[error(
         "component `{component}` is called by {trigger} but does not export `{export}`: it exports {found}"
@@ -215,6 +261,7 @@ struct Loaded {
     /// Whatever it exports.
     any: InstancePre<Sandbox>,
     http: Option<ProxyPre<Sandbox>>,
+    batch: Option<BatchConsumerPre<Sandbox>>,
     queue: Option<SpinSqsPre<Sandbox>>,
     cron: Option<SpinCronPre<Sandbox>>,
     redis: Option<SpinRedisPre<Sandbox>>,
@@ -310,11 +357,20 @@ impl Invoker {
                 })?;
             }
         }
-        for queue in &app.queues {
+        for queue in app.queues.iter().filter(|queue| queue.forward_to.is_none()) {
             let component = &queue.component;
             invoker.require(component, "a `[[trigger.sqs]]`", QUEUE_EXPORT, |loaded| {
-                loaded.queue.is_some() || loaded.command.is_some()
+                loaded.queue_export().is_some()
             })?;
+            let export = match invoker.queue_export(component) {
+                Some(QueueExport::Program) => COMMAND_EXPORT,
+                Some(QueueExport::Http) => HTTP_EXPORT,
+                _ => continue,
+            };
+            if queue.sandbox == Some(SandboxPer::Batch) {
+                let component = component.clone();
+                return Err(LoadError::SandboxPerBatch { component, export });
+            }
         }
         for schedule in &app.schedules {
             let component = &schedule.component;
@@ -405,42 +461,6 @@ impl Invoker {
         self.router.find(path)
     }
 
-    /// Hands a message to component `id`, which must be done within `timeout`.
-    pub async fn queue_message(
-        self: &Arc<Self>,
-        id: &ComponentId,
-        delivery: &Delivery<'_>,
-        timeout: Duration,
-    ) -> Outcome<MessageAction> {
-        let Some(loaded) = self.components.get(id) else {
-            return unknown(id);
-        };
-        if let Some(pre) = &loaded.queue {
-            return self
-                .run_event(loaded, timeout, None, async |store| {
-                    let handler = pre.instantiate_async(&mut *store).await?;
-                    let answer = handler
-                        .call_handle_queue_message(&mut *store, delivery.message)
-                        .await?;
-                    Ok(answer.map_err(|GuestError::Other(reason)| shortened(reason)))
-                })
-                .await;
-        }
-        let Some(pre) = &loaded.command else {
-            return Outcome::Trap(format!("component `{id}` does not export `{QUEUE_EXPORT}`"));
-        };
-        let body = delivery.message.body.clone().unwrap_or_default();
-        let environment = environment::of_message(delivery);
-        let (run, command) = command::Run::new(pre, Bytes::from(body), environment);
-        self.run_event(loaded, timeout, Some(command), async |store| {
-            Ok(match run.finish(store).await? {
-                Ok(()) => Ok(MessageAction::Delete),
-                Err(failure) => failure.of_message(),
-            })
-        })
-        .await
-    }
-
     /// Calls component `id` on its schedule; `timestamp` is when it was due, in
     /// seconds since 1970. It must be done within `timeout`.
     pub async fn cron_event(
@@ -524,24 +544,39 @@ impl Invoker {
         command: Option<Command>,
         call: impl AsyncFnOnce(&mut Store<Sandbox>) -> wasmtime::Result<Result<T, String>>,
     ) -> Outcome<T> {
+        let caller = Caller::Component { depth, deadline };
+        let call = async || {
+            let mut store = self.sandbox(loaded, caller, command);
+            // Gone with this call, before its end is counted.
+            Ok((call(&mut store).await?, ()))
+        };
+        self.run_on(loaded, deadline, call).await.0
+    }
+
+    /// Runs `call`, which says what the component answered and where it ran. Of a
+    /// sandbox that broke or was cut off, nothing is left.
+    async fn run_on<T, S>(
+        &self,
+        loaded: &Loaded,
+        deadline: Instant,
+        call: impl AsyncFnOnce() -> wasmtime::Result<(Result<T, String>, S)>,
+    ) -> (Outcome<T>, Option<S>) {
         let mut running = loaded.meter.begin();
         let _ticking = self.sandboxes.engine.keep_ticking();
-        let caller = Caller::Component { depth, deadline };
-        let mut store = self.sandbox(loaded, caller, command);
-        let outcome = match tokio::time::timeout_at(deadline.into(), call(&mut store)).await {
-            Ok(Ok(Ok(value))) => Outcome::Completed(value),
-            Ok(Ok(Err(reason))) => Outcome::GuestError(reason),
-            Ok(Err(error)) if error.is::<PoolConcurrencyLimitError>() => Outcome::Overloaded,
+        let (outcome, sandbox) = match tokio::time::timeout_at(deadline.into(), call()).await {
+            Ok(Ok((Ok(value), sandbox))) => (Outcome::Completed(value), Some(sandbox)),
+            Ok(Ok((Err(reason), sandbox))) => (Outcome::GuestError(reason), Some(sandbox)),
+            Ok(Err(error)) if error.is::<PoolConcurrencyLimitError>() => {
+                (Outcome::Overloaded, None)
+            }
             Ok(Err(error)) => {
                 tracing::debug!(component = %loaded.grants.component.id, "{error:?}");
-                Outcome::Trap(explain(&error))
+                (Outcome::Trap(explain(&error)), None)
             }
-            Err(_) => Outcome::TimedOut(running.started.elapsed()),
+            Err(_) => (Outcome::TimedOut(running.started.elapsed()), None),
         };
-        // The sandbox is gone before its end is counted.
-        drop(store);
         running.outcome = outcome.label();
-        outcome
+        (outcome, sandbox)
     }
 
     /// A fresh sandbox.
@@ -646,11 +681,14 @@ impl Loaded {
     /// What triggers may call.
     fn exports(&self) -> impl Iterator<Item = &'static str> {
         let http = self.http.as_ref().map(|_| HTTP_EXPORT);
+        let batch = self.batch.as_ref().map(|_| BATCH_EXPORT);
         let queue = self.queue.as_ref().map(|_| QUEUE_EXPORT);
         let cron = self.cron.as_ref().map(|_| CRON_EXPORT);
         let redis = self.redis.as_ref().map(|_| REDIS_EXPORT);
         let command = self.command.as_ref().map(|_| COMMAND_EXPORT);
-        [http, queue, cron, redis, command].into_iter().flatten()
+        [http, batch, queue, cron, redis, command]
+            .into_iter()
+            .flatten()
     }
 
     fn new(
@@ -687,6 +725,7 @@ impl Loaded {
         Ok(Self {
             imports: imports.map(|(name, _)| name.to_owned()).collect(),
             http: exported(&pre, HTTP_EXPORT, ProxyPre::new),
+            batch: exported(&pre, BATCH_EXPORT, BatchConsumerPre::new),
             queue: exported(&pre, QUEUE_EXPORT, SpinSqsPre::new),
             cron: exported(&pre, CRON_EXPORT, SpinCronPre::new),
             redis: exported(&pre, REDIS_EXPORT, SpinRedisPre::new),

@@ -5,9 +5,10 @@ use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use prometheus_client::metrics::counter::Counter;
+use tokio_util::sync::CancellationToken;
 
-use super::message::Receipt;
-use super::source::{EntryOutcome, QueueSource};
+use super::message::Received;
+use super::settle::{Action, Settled, Settler};
 
 /// How much earlier than the lease a component must be done, so that its
 /// message can still be settled: a tenth of the visibility timeout, from 200 ms
@@ -25,29 +26,24 @@ pub(super) fn default_timeout(visibility: Duration) -> Duration {
 
 /// The lease on one message.
 pub(super) struct Lease<'a> {
-    source: &'a QueueSource,
-    receipt: &'a Receipt,
+    received: &'a Received,
     visibility: Duration,
     end: Mutex<Instant>,
+    /// Cancelled when the message may be somebody else's.
+    lost: CancellationToken,
+    /// Cancelled when it needs no more heartbeats.
+    released: CancellationToken,
 }
 
-/// The message may be somebody else's from now on.
-#[derive(Debug, PartialEq, Eq)]
-pub(super) struct Lost;
-
 impl<'a> Lease<'a> {
-    /// The lease on what was received at `at` for `visibility`.
-    pub(super) fn new(
-        source: &'a QueueSource,
-        receipt: &'a Receipt,
-        at: Instant,
-        visibility: Duration,
-    ) -> Self {
+    /// The lease on `received`, which lasts for `visibility` from its receive.
+    pub(super) fn new(received: &'a Received, visibility: Duration) -> Self {
         Self {
-            source,
-            receipt,
+            received,
             visibility,
-            end: Mutex::new(at + visibility),
+            end: Mutex::new(received.at + visibility),
+            lost: CancellationToken::new(),
+            released: CancellationToken::new(),
         }
     }
 
@@ -60,45 +56,77 @@ impl<'a> Lease<'a> {
         *self.end.lock().unwrap_or_else(PoisonError::into_inner) = end;
     }
 
-    /// Extends the lease whenever half of it is over, for as long as it is
-    /// polled. Returns when the lease cannot be held.
-    pub(super) async fn keep(&self, heartbeats: &Counter) -> Lost {
-        let mut pause = self.visibility / 2;
+    /// Ends the heartbeats: the message is about to be settled.
+    pub(super) fn release(&self) {
+        self.released.cancel();
+    }
+
+    /// Whether the message may be somebody else's from now on.
+    pub(super) fn is_lost(&self) -> bool {
+        self.lost.is_cancelled()
+    }
+
+    /// Returns when the message may be somebody else's.
+    pub(super) async fn lost(&self) {
+        self.lost.cancelled().await;
+    }
+
+    /// Extends the lease until it is released, or lost.
+    pub(super) async fn hold(&self, settler: &Settler, heartbeats: &Counter) {
+        tokio::select! {
+            biased;
+            () = self.released.cancelled() => {}
+            () = self.keep(settler, heartbeats) => self.lost.cancel(),
+        }
+    }
+
+    /// Extends the lease whenever half of it is over. Returns when it cannot be
+    /// held.
+    async fn keep(&self, settler: &Settler, heartbeats: &Counter) {
+        // A batch may have waited before it came here.
+        let mut next = self.received.at + self.visibility / 2;
         loop {
-            tokio::time::sleep(pause).await;
+            tokio::time::sleep_until(next.into()).await;
             let beat = Instant::now();
             let safe_end = self
                 .end()
                 .checked_sub(margin(self.visibility))
                 .unwrap_or(beat);
-            let call = self
-                .source
-                .change_visibility(vec![(self.receipt, self.visibility)]);
             // A try that hangs must leave time for another one.
             let patience = safe_end.saturating_duration_since(beat) / 3;
+            let extend = Action::Hide(self.visibility);
+            let until = beat + patience;
+            let call = settler.settle(&self.received.receipt, extend, until);
             match tokio::time::timeout(patience, call).await {
-                Ok(Ok(outcomes)) if outcomes == [EntryOutcome::Done] => {
+                Ok(Settled::Done) => {
                     // Counted from before the call: the queue's clock may have
                     // started anywhere in between.
                     self.extend_to(beat + self.visibility);
                     heartbeats.inc();
-                    pause = self.visibility / 2;
+                    next = beat + self.visibility / 2;
                     continue;
                 }
-                Ok(Ok(outcomes)) if outcomes == [EntryOutcome::Expired] => return Lost,
-                Ok(Ok(_)) => {}
-                Ok(Err(error)) => {
-                    tracing::warn!(queue = self.source.name(), "heartbeat failed: {error}");
-                }
-                Err(_) => {
-                    tracing::warn!(queue = self.source.name(), "heartbeat was not answered");
+                Ok(Settled::Expired) => return,
+                // Why it failed is in the settler's log.
+                Ok(Settled::GaveUp) | Err(_) => {
+                    tracing::warn!(
+                        message_id = self.received.id,
+                        "the heartbeat was not answered"
+                    );
                 }
             }
-            pause = self.visibility / 20;
-            if Instant::now() + pause >= safe_end {
-                return Lost;
+            next = Instant::now() + self.visibility / 20;
+            if next >= safe_end {
+                return;
             }
         }
+    }
+}
+
+/// Returns when none of `leases` is held any more.
+pub(super) async fn all_lost(leases: &[Lease<'_>]) {
+    for lease in leases {
+        lease.lost().await;
     }
 }
 

@@ -3,7 +3,10 @@
 use std::time::Instant;
 
 use crate::app::QueueTrigger;
-use crate::invoker::{Message, MessageAttribute, MessageAttributeValue};
+use crate::invoker::{
+    BatchAttribute, BatchAttributeValue, BatchMessage, Message, MessageAttribute,
+    MessageAttributeValue,
+};
 
 /// Identifies one receive of a message; a later receive has another.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -55,6 +58,48 @@ impl Received {
             .iter()
             .find(|(n, _)| n == name)
             .map(|(_, value)| value.as_str())
+    }
+
+    /// Its message group, if it has one.
+    pub(super) fn group(&self) -> Option<&str> {
+        self.system("MessageGroupId")
+    }
+
+    /// Bytes of its text and its custom attributes.
+    pub(super) fn size(&self) -> usize {
+        let attributes = self.custom.iter().map(|attribute| {
+            let value = match &attribute.value {
+                AttributeValue::Text(text) => text.len(),
+                AttributeValue::Binary(bytes) => bytes.len(),
+            };
+            attribute.name.len() + attribute.data_type.len() + value
+        });
+        self.body.len() + attributes.sum::<usize>()
+    }
+
+    /// What a component gets of it that handles batches.
+    pub(super) fn for_batch(&self, trigger: &QueueTrigger) -> BatchMessage {
+        let Message {
+            message_attributes, ..
+        } = self.for_component(trigger);
+        let attribute = |attribute: MessageAttribute| BatchAttribute {
+            name: attribute.name,
+            data_type: attribute.data_type,
+            value: match attribute.value {
+                MessageAttributeValue::Str(text) => BatchAttributeValue::Text(text),
+                MessageAttributeValue::Binary(bytes) => BatchAttributeValue::Binary(bytes),
+            },
+        };
+        let millis = |name| self.system(name).and_then(|text| text.parse().ok());
+        BatchMessage {
+            id: self.id.clone(),
+            body: self.body.clone(),
+            attributes: message_attributes.into_iter().map(attribute).collect(),
+            receive_count: self.receive_count,
+            sent_at: millis("SentTimestamp"),
+            first_received_at: millis("ApproximateFirstReceiveTimestamp"),
+            group_id: self.group().map(str::to_owned),
+        }
     }
 
     /// The message that the component of `trigger` gets: with the attributes

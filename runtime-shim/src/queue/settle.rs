@@ -1,5 +1,5 @@
-//! Settling: deletes and visibility changes, coalesced into batches, with
-//! single failed entries tried again until the lease runs out.
+//! Settling: deletes, visibility changes and heartbeats, coalesced into batches,
+//! with single failed entries tried again until the lease runs out.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -13,13 +13,13 @@ use prometheus_client::metrics::counter::Counter;
 
 /// Entries of one batch call. SQS API Reference, `DeleteMessageBatch`.
 const BATCH: usize = 10;
-/// Batch calls under way at once.
-const LANES: usize = 16;
+/// Batch calls of one kind under way at once.
+const CALLS: usize = 8;
 /// How long a batch that is not full waits for company while another is under
 /// way. A lone message does not wait at all.
 const LINGER: Duration = Duration::from_millis(5);
-/// Requests that may wait; more make their senders wait.
-const WAITING: usize = 1024;
+/// Requests of one kind that may wait; more make their senders wait.
+const WAITING: usize = 512;
 const FIRST_RETRY: Duration = Duration::from_millis(50);
 const LONGEST_RETRY: Duration = Duration::from_secs(5);
 
@@ -51,18 +51,41 @@ struct Request {
     reply: oneshot::Sender<Settled>,
 }
 
-/// Takes requests to settle and answers each.
+/// Takes requests to settle and answers each. Deletes and visibility changes are
+/// calls of two kinds: each fills batches of its own.
 pub(super) struct Settler {
+    deletes: Lane,
+    changes: Lane,
+}
+
+/// Requests of one kind, and who makes calls of them.
+struct Lane {
     requests: mpsc::Sender<Request>,
     worker: JoinHandle<()>,
 }
 
-impl Settler {
-    /// Starts settling on `source`; `retries` counts entries tried again.
-    pub(super) fn start(source: Arc<QueueSource>, retries: Counter) -> Self {
+impl Lane {
+    fn start(source: Arc<QueueSource>, retries: Counter) -> Self {
         let (requests, waiting) = mpsc::channel(WAITING);
         let worker = tokio::spawn(run(source, waiting, retries));
         Self { requests, worker }
+    }
+
+    async fn finish(self) {
+        drop(self.requests);
+        if let Err(error) = self.worker.await {
+            tracing::error!("settling ended unexpectedly: {error}");
+        }
+    }
+}
+
+impl Settler {
+    /// Starts settling on `source`; `retries` counts entries tried again.
+    pub(super) fn start(source: &Arc<QueueSource>, retries: &Counter) -> Self {
+        Self {
+            deletes: Lane::start(Arc::clone(source), retries.clone()),
+            changes: Lane::start(Arc::clone(source), retries.clone()),
+        }
     }
 
     /// Settles one message; returns when the queue confirmed it.
@@ -79,7 +102,11 @@ impl Settler {
             until,
             reply,
         };
-        if self.requests.send(request).await.is_err() {
+        let lane = match action {
+            Action::Delete => &self.deletes,
+            Action::Hide(_) => &self.changes,
+        };
+        if lane.requests.send(request).await.is_err() {
             return Settled::GaveUp;
         }
         answer.await.unwrap_or(Settled::GaveUp)
@@ -87,23 +114,20 @@ impl Settler {
 
     /// Waits for every request to be answered.
     pub(super) async fn finish(self) {
-        drop(self.requests);
-        if let Err(error) = self.worker.await {
-            tracing::error!("settling ended unexpectedly: {error}");
-        }
+        tokio::join!(self.deletes.finish(), self.changes.finish());
     }
 }
 
 async fn run(source: Arc<QueueSource>, mut waiting: mpsc::Receiver<Request>, retries: Counter) {
-    let mut lanes = JoinSet::new();
+    let mut calls = JoinSet::new();
     while let Some(first) = waiting.recv().await {
-        let batch = gather(first, &mut waiting, &mut lanes).await;
-        while lanes.len() >= LANES {
-            lanes.join_next().await;
+        let batch = gather(first, &mut waiting, &mut calls).await;
+        while calls.len() >= CALLS {
+            calls.join_next().await;
         }
-        lanes.spawn(settle_batch(Arc::clone(&source), batch, retries.clone()));
+        calls.spawn(settle_batch(Arc::clone(&source), batch, retries.clone()));
     }
-    while lanes.join_next().await.is_some() {}
+    while calls.join_next().await.is_some() {}
 }
 
 /// Fills a batch with what waits, and lingers only while other batches are
@@ -111,9 +135,10 @@ async fn run(source: Arc<QueueSource>, mut waiting: mpsc::Receiver<Request>, ret
 async fn gather(
     first: Request,
     waiting: &mut mpsc::Receiver<Request>,
-    lanes: &mut JoinSet<()>,
+    calls: &mut JoinSet<()>,
 ) -> Vec<Request> {
     let mut batch = vec![first];
+    let mut yielded = false;
     let linger = tokio::time::sleep(LINGER);
     tokio::pin!(linger);
     while batch.len() < BATCH {
@@ -121,40 +146,36 @@ async fn gather(
             batch.push(request);
             continue;
         }
-        if lanes.is_empty() {
-            break;
+        if calls.is_empty() {
+            // Those that are ready together go together.
+            if yielded {
+                break;
+            }
+            yielded = true;
+            tokio::task::yield_now().await;
+            continue;
         }
         tokio::select! {
             request = waiting.recv() => match request {
                 Some(request) => batch.push(request),
                 None => break,
             },
-            _ = lanes.join_next() => break,
+            _ = calls.join_next() => break,
             () = &mut linger => break,
         }
     }
     batch
 }
 
-async fn settle_batch(source: Arc<QueueSource>, batch: Vec<Request>, retries: Counter) {
-    let (deletes, hides): (Vec<_>, Vec<_>) = batch
-        .into_iter()
-        .partition(|request| request.action == Action::Delete);
-    tokio::join!(
-        settle_alike(&source, deletes, &retries),
-        settle_alike(&source, hides, &retries),
-    );
-}
-
 /// Settles requests of one kind; entries that fail are tried again by
 /// themselves, with growing pauses.
-async fn settle_alike(source: &QueueSource, mut pending: Vec<Request>, retries: &Counter) {
+async fn settle_batch(source: Arc<QueueSource>, mut pending: Vec<Request>, retries: Counter) {
     let mut pause = FIRST_RETRY;
     while !pending.is_empty() {
         // No later than the last lease of the batch.
         let last = pending.iter().map(|request| request.until).max();
         let answer = match last {
-            Some(last) => tokio::time::timeout_at(last.into(), call(source, &pending)).await,
+            Some(last) => tokio::time::timeout_at(last.into(), call(&source, &pending)).await,
             None => break,
         };
         let failure = match answer {

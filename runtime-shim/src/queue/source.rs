@@ -62,21 +62,8 @@ pub(super) const MAX_MESSAGE_BYTES: usize = 1024 * 1024;
 
 /// Whether `note` can be attached to `message`.
 pub(super) fn note_fits(message: &Received, note: &str) -> bool {
-    use super::message::AttributeValue;
-    let attributes: usize = message
-        .custom
-        .iter()
-        .map(|attribute| {
-            let value = match &attribute.value {
-                AttributeValue::Text(text) => text.len(),
-                AttributeValue::Binary(bytes) => bytes.len(),
-            };
-            attribute.name.len() + attribute.data_type.len() + value
-        })
-        .sum();
     let note = REASON_ATTRIBUTE.len() + "String".len() + note.len();
-    message.custom.len() < MAX_ATTRIBUTES
-        && message.body.len() + attributes + note <= MAX_MESSAGE_BYTES
+    message.custom.len() < MAX_ATTRIBUTES && message.size() + note <= MAX_MESSAGE_BYTES
 }
 
 /// What the queue itself says of its messages.
@@ -127,6 +114,12 @@ impl QueueSource {
     /// How long a received message stays hidden: its lease.
     pub fn visibility(&self) -> Duration {
         self.facts().visibility
+    }
+
+    /// Whether it keeps the order within groups. Other queues may have groups,
+    /// too, which say nothing of order.
+    pub(super) fn is_fifo(&self) -> bool {
+        is_fifo(self.name())
     }
 
     /// How long a receive call goes on after the intake stopped. Cutting a call
@@ -191,6 +184,11 @@ impl QueueSource {
         }
         Ok(())
     }
+}
+
+/// Whether the queue of this name is FIFO. SQS API Reference, `CreateQueue`.
+pub(super) fn is_fifo(name: &str) -> bool {
+    name.ends_with(".fifo")
 }
 
 /// The name of the queue in an ARN, `arn:aws:sqs:region:account:name`.

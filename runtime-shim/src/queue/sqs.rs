@@ -15,6 +15,7 @@ use aws_sdk_sqs::types::{
 use super::message::{AttributeValue, CustomAttribute, Receipt, Received};
 use super::source::{
     ConnectError, EntryOutcome, QueueFacts, REASON_ATTRIBUTE, SourceError, dead_letter_name,
+    is_fifo,
 };
 use crate::app::QueueUrl;
 use crate::aws::{self, AwsSettings, Calling, Identity, explain};
@@ -211,6 +212,12 @@ impl SqsSource {
             .queue_url(url)
             .message_body(&message.body)
             .message_attributes(REASON_ATTRIBUTE, text(note, "String").map_err(malformed)?);
+        if is_fifo(target) {
+            // The same message, rejected again, is one dead letter.
+            call = call
+                .message_group_id(message.group().unwrap_or(&message.id))
+                .message_deduplication_id(&message.id);
+        }
         for attribute in &message.custom {
             let value = match &attribute.value {
                 AttributeValue::Text(value) => text(value, &attribute.data_type),

@@ -27,6 +27,8 @@ pub enum Kind {
     Http,
     /// Messages, one by one.
     Queue,
+    /// Messages, many at a time.
+    Batch,
     /// The clock.
     Cron,
 }
@@ -39,11 +41,8 @@ impl FromStr for Kind {
             "http" => Ok(Self::Http),
             "queue" => Ok(Self::Queue),
             "cron" => Ok(Self::Cron),
-            "batch" => Err(
-                "this version calls components for one message at a time: take `queue`, which \
-                 also works under Spin",
-            ),
-            _ => Err("expected `http`, `queue` or `cron`"),
+            "batch" => Ok(Self::Batch),
+            _ => Err("expected `http`, `queue`, `batch` or `cron`"),
         }
     }
 }
@@ -138,7 +137,7 @@ fn rendered(
 mod tests {
     use super::*;
 
-    const KINDS: [Kind; 3] = [Kind::Http, Kind::Queue, Kind::Cron];
+    const KINDS: [Kind; 4] = [Kind::Http, Kind::Queue, Kind::Batch, Kind::Cron];
 
     fn files(kind: Kind) -> Vec<(&'static str, String)> {
         let name = PluginName::new("my-first-plugin").expect("name");
@@ -207,14 +206,14 @@ mod tests {
     fn the_contracts_are_those_of_this_repository() {
         let sqs = include_str!("../../../wit/spin-sqs.wit");
         assert_eq!(file(&files(Kind::Queue), "wit/spin-sqs.wit"), sqs);
+        let batch = include_str!("../../../wit/gristmill-queue.wit");
+        assert_eq!(file(&files(Kind::Batch), "wit/gristmill-queue.wit"), batch);
         let cron = include_str!("../../../wit/spin-cron.wit");
         assert_eq!(file(&files(Kind::Cron), "wit/spin-cron.wit"), cron);
     }
 
     #[test]
-    fn batches_are_refused_with_the_reason() {
-        let refused = "batch".parse::<Kind>().expect_err("no batches yet");
-        assert!(refused.contains("take `queue`"), "{refused}");
+    fn other_kinds_are_refused() {
         assert!("smoke".parse::<Kind>().is_err());
     }
 }

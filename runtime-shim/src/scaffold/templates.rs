@@ -53,6 +53,19 @@ static QUEUE: Template = template!(
     ]
 );
 
+static BATCH: Template = template!(
+    "gristmill-batch",
+    [
+        ".gitignore",
+        "Cargo.toml.tmpl",
+        "README.md",
+        "spin.toml",
+        "src/handler.rs",
+        "src/lib.rs",
+        "wit/gristmill-queue.wit",
+    ]
+);
+
 static CRON: Template = template!(
     "gristmill-cron",
     [
@@ -71,6 +84,7 @@ pub(super) fn of(kind: Kind) -> &'static Template {
     match kind {
         Kind::Http => &HTTP,
         Kind::Queue => &QUEUE,
+        Kind::Batch => &BATCH,
         Kind::Cron => &CRON,
     }
 }
@@ -102,7 +116,7 @@ mod tests {
     fn what_is_embedded_is_what_spin_installs() {
         let templates = Path::new(env!("CARGO_MANIFEST_DIR")).join("../templates");
         let mut known = BTreeSet::new();
-        for template in [&HTTP, &QUEUE, &CRON] {
+        for template in [&HTTP, &QUEUE, &BATCH, &CRON] {
             let embedded = template.files.iter().map(|(file, _)| PathBuf::from(file));
             let content = templates.join(template.id).join("content");
             assert_eq!(embedded.collect::<BTreeSet<_>>(), files_under(&content));

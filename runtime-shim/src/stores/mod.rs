@@ -115,6 +115,16 @@ impl Store {
         each!(self, set(key, value))
     }
 
+    /// Stores `value` under `key`, for so long. A store may keep it longer.
+    pub async fn set_expiring(
+        &self,
+        key: String,
+        value: Vec<u8>,
+        lifetime: Duration,
+    ) -> Result<(), StoreError> {
+        each!(self, set_expiring(key, value, lifetime))
+    }
+
     /// Stores all the pairs.
     pub async fn set_many(&self, pairs: Vec<(String, Vec<u8>)>) -> Result<(), StoreError> {
         each!(self, set_many(pairs))

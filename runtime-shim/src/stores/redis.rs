@@ -274,6 +274,20 @@ impl RedisStore {
         self.ask(COMMAND_LIMIT, &Cmd::set(key, value)).await
     }
 
+    /// Stores `value` under `key`, for so long.
+    pub(super) async fn set_expiring(
+        &self,
+        key: String,
+        value: Vec<u8>,
+        lifetime: Duration,
+    ) -> Result<(), StoreError> {
+        let bytes = self.limits.check(&key, &value)?;
+        let _share = self.budget.acquire_many(kib(bytes)).await;
+        let secs = lifetime.as_secs().max(1);
+        self.ask(COMMAND_LIMIT, &Cmd::set_ex(key, value, secs))
+            .await
+    }
+
     /// Stores all the pairs, or none.
     pub(super) async fn set_many(&self, pairs: Vec<(String, Vec<u8>)>) -> Result<(), StoreError> {
         if pairs.is_empty() {

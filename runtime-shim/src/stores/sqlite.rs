@@ -39,6 +39,22 @@ const EXISTS: &str = "SELECT 1 FROM spin_key_value WHERE store = ?1 AND key = ?2
 const SET: &str = "INSERT INTO spin_key_value (store, key, value) VALUES (?1, ?2, ?3)
     ON CONFLICT (store, key) DO UPDATE SET value = excluded.value";
 const DELETE: &str = "DELETE FROM spin_key_value WHERE store = ?1 AND key = ?2";
+/// When rows expire stands in a table of our own: Spin's has Spin's columns.
+const EXPIRY_SCHEMA: &str = "CREATE TABLE IF NOT EXISTS gristmill_expiry (
+    store TEXT NOT NULL,
+    key   TEXT NOT NULL,
+    at    INTEGER NOT NULL,
+    PRIMARY KEY (store, key)
+) WITHOUT ROWID;
+CREATE INDEX IF NOT EXISTS gristmill_expiry_at ON gristmill_expiry (at)";
+const SET_EXPIRY: &str = "INSERT INTO gristmill_expiry (store, key, at)
+    VALUES (?1, ?2, unixepoch() + ?3)
+    ON CONFLICT (store, key) DO UPDATE SET at = excluded.at";
+const EXPIRED: &str =
+    "SELECT store, key FROM gristmill_expiry WHERE at <= unixepoch() ORDER BY at LIMIT ?1";
+const DELETE_EXPIRY: &str = "DELETE FROM gristmill_expiry WHERE store = ?1 AND key = ?2";
+/// Expired rows that one write removes: more than it adds.
+const SWEPT: u32 = 8;
 const KEYS: &str = "SELECT key FROM spin_key_value WHERE store = ?1 ORDER BY key";
 const FIRST_PAGE: &str = "SELECT key FROM spin_key_value WHERE store = ?1 ORDER BY key LIMIT ?2";
 const NEXT_PAGE: &str =
@@ -293,6 +309,32 @@ impl SqliteStore {
             .await
     }
 
+    /// Stores `value` under `key`, for so long: later such writes remove it.
+    pub async fn set_expiring(
+        &self,
+        key: String,
+        value: Vec<u8>,
+        lifetime: Duration,
+    ) -> Result<(), StoreError> {
+        let bytes = self.limits.check(&key, &value)?;
+        let name = Arc::clone(&self.name);
+        self.database
+            .write(bytes, move |connection| {
+                connection.execute_batch(EXPIRY_SCHEMA)?;
+                all_or_nothing(connection, || {
+                    let secs = i64::try_from(lifetime.as_secs()).unwrap_or(i64::MAX / 2);
+                    connection
+                        .prepare_cached(SET)?
+                        .execute(params![name, key, value])?;
+                    connection
+                        .prepare_cached(SET_EXPIRY)?
+                        .execute(params![name, key, secs])?;
+                    sweep(connection)
+                })
+            })
+            .await
+    }
+
     /// Stores all the pairs, or none.
     pub async fn set_many(&self, pairs: Vec<(String, Vec<u8>)>) -> Result<(), StoreError> {
         let bytes = self.limits.check_all(&pairs)?;
@@ -387,6 +429,20 @@ impl SqliteStore {
     }
 }
 
+/// Removes some of what has expired.
+fn sweep(connection: &Connection) -> Result<(), StoreError> {
+    let expired: Vec<(String, String)> = connection
+        .prepare_cached(EXPIRED)?
+        .query_map([SWEPT], |row| Ok((row.get(0)?, row.get(1)?)))?
+        .collect::<rusqlite::Result<_>>()?;
+    for (store, key) in expired {
+        let row = params![store, key];
+        connection.prepare_cached(DELETE)?.execute(row)?;
+        connection.prepare_cached(DELETE_EXPIRY)?.execute(row)?;
+    }
+    Ok(())
+}
+
 fn get(connection: &Connection, name: &str, key: &str) -> Result<Option<Vec<u8>>, StoreError> {
     let value = connection
         .prepare_cached(GET)?
@@ -463,6 +519,22 @@ mod tests {
         let mut counts = tasks.join_all().await;
         counts.sort_unstable();
         assert_eq!(counts, (1..=128).collect::<Vec<i64>>());
+    }
+
+    /// What has expired goes with later writes; what has not, and what never does,
+    /// stays.
+    #[tokio::test(flavor = "multi_thread")]
+    async fn what_expires_is_removed() {
+        let dir = tempfile::tempdir().expect("a temporary folder");
+        let store = store(dir.path());
+        let set = |key: &str, secs| {
+            store.set_expiring(key.to_owned(), b"v".to_vec(), Duration::from_secs(secs))
+        };
+        store.set("kept".into(), b"v".to_vec()).await.expect("set");
+        set("over", 0).await.expect("set");
+        set("later", 1000).await.expect("set");
+        let (keys, _) = store.keys_after(None).await.expect("keys");
+        assert_eq!(keys, ["kept", "later"]);
     }
 
     #[tokio::test]

@@ -14,6 +14,8 @@ use super::super::{Limits, StoreError};
 pub(super) const KEY: &str = "PK";
 pub(super) const VALUE: &str = "VAL";
 pub(super) const VERSION: &str = "VER";
+/// For DynamoDB's time to live, where the table has it: seconds since 1970.
+pub(super) const EXPIRES: &str = "EXP";
 
 /// Service quotas: bytes of an item (names and values) and of a key.
 const MAX_ITEM_BYTES: usize = 400 * 1024;
@@ -59,6 +61,13 @@ pub(super) fn version() -> AttributeValue {
     let now = SystemTime::now().duration_since(UNIX_EPOCH);
     let now = now.map_or_else(|_| u128::from(fastrand::u64(..)), |now| now.as_nanos());
     AttributeValue::N(now.to_string())
+}
+
+/// The second in which `lifetime` is over.
+pub(super) fn expiry(lifetime: std::time::Duration) -> AttributeValue {
+    let now = SystemTime::now().duration_since(UNIX_EPOCH);
+    let end = now.unwrap_or_default().saturating_add(lifetime);
+    AttributeValue::N(end.as_secs().to_string())
 }
 
 /// A whole new item.

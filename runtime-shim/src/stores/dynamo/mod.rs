@@ -21,7 +21,8 @@ use tokio::sync::Semaphore;
 
 use errors::{is_refused_for_now, lost_the_race, malformed, means_down};
 use layout::{
-    KEY, VALUE, VERSION, binary, checked, counter, fits, item, key_of, text, value_of, version,
+    EXPIRES, KEY, VALUE, VERSION, binary, checked, counter, expiry, fits, item, key_of, text,
+    value_of, version,
 };
 
 use super::limits::check_sum;
@@ -313,6 +314,24 @@ impl DynamoStore {
         let _share = self.budget.acquire_many(kib(bytes)).await;
         let put = self.table.client.put_item().table_name(&self.table.name);
         let put = put.set_item(Some(item(key, value)));
+        self.ask(CALL_LIMIT, || put.clone().send()).await?;
+        Ok(())
+    }
+
+    /// Stores `value` under `key`, for so long: until the table's time to live, if
+    /// it is set up, removes it.
+    pub(super) async fn set_expiring(
+        &self,
+        key: String,
+        value: Vec<u8>,
+        lifetime: Duration,
+    ) -> Result<(), StoreError> {
+        let bytes = fits(&key, &value, self.limits)?;
+        let _share = self.budget.acquire_many(kib(bytes)).await;
+        let mut item = item(key, value);
+        item.insert(EXPIRES.to_owned(), expiry(lifetime));
+        let put = self.table.client.put_item().table_name(&self.table.name);
+        let put = put.set_item(Some(item));
         self.ask(CALL_LIMIT, || put.clone().send()).await?;
         Ok(())
     }

@@ -1,0 +1,509 @@
+//! A unit: messages that share a sandbox or a group, from their receive until each
+//! is settled. Nothing of it outlives the future that handles it.
+
+use std::collections::BTreeSet;
+use std::time::{Duration, Instant};
+
+use futures::StreamExt;
+use futures::future::join_all;
+use futures::stream::FuturesUnordered;
+
+use super::consumer::Running;
+use super::dedup::Dedup;
+use super::handler::{Desk, Handler, Verdict};
+use super::lease::{Lease, all_lost};
+use super::message::Received;
+use super::settle::{Action, Settled};
+use super::slots::Call;
+use super::source::DeadLetterError;
+use crate::invoker::Outcome;
+use crate::metrics::SettlementLabel;
+
+/// What a message became, or nothing where its lease was lost.
+type Handled = Option<Outcome<Verdict>>;
+
+/// How a call went that handled messages so.
+fn call_of(handled: &[Handled], took: Duration) -> Call {
+    let failed = |handled: &&Handled| {
+        !matches!(
+            handled,
+            Some(Outcome::Completed(
+                Verdict::Ack | Verdict::Leave | Verdict::DeadLetter(_)
+            ))
+        )
+    };
+    Call {
+        messages: handled.len(),
+        failed: handled.iter().filter(failed).count(),
+        throttled: handled.contains(&Some(Outcome::Overloaded)),
+        took,
+    }
+}
+
+/// Groups in which a message failed: what comes after it must wait.
+struct Order {
+    /// Whether order counts.
+    fifo: bool,
+    blocked: BTreeSet<String>,
+}
+
+impl Order {
+    fn new(fifo: bool) -> Self {
+        Self {
+            fifo,
+            blocked: BTreeSet::new(),
+        }
+    }
+
+    fn block(&mut self, message: &Received) {
+        if self.fifo
+            && let Some(group) = message.group()
+        {
+            self.blocked.insert(group.to_owned());
+        }
+    }
+
+    fn is_blocked(&self, message: &Received) -> bool {
+        message
+            .group()
+            .is_some_and(|group| self.blocked.contains(group))
+    }
+
+    /// Takes the messages in their order: whether each may be settled by its
+    /// verdict.
+    fn admits(&mut self, message: &Received, handled: &Handled) -> bool {
+        if self.is_blocked(message) {
+            return false;
+        }
+        if !matches!(
+            handled,
+            Some(Outcome::Completed(Verdict::Ack | Verdict::DeadLetter(_)))
+        ) {
+            self.block(message);
+        }
+        true
+    }
+}
+
+impl Running {
+    /// Sees `unit` through. The heartbeats are part of this future: they end with
+    /// it, whatever way it ends.
+    pub(super) async fn handle(&self, unit: Vec<Received>) {
+        let unit = match &self.consumer.dedup {
+            Some(dedup) => self.without_duplicates(dedup, unit).await,
+            None => unit,
+        };
+        if unit.is_empty() {
+            return;
+        }
+        let lease = |received| Lease::new(received, self.consumer.visibility);
+        let leases: Vec<Lease<'_>> = unit.iter().map(lease).collect();
+        let heartbeats = &self.consumer.counters.heartbeats;
+        let holding = async {
+            join_all(leases.iter().map(|l| l.hold(&self.settler, heartbeats))).await;
+            std::future::pending::<()>().await;
+        };
+        tokio::select! {
+            biased;
+            () = self.work(&unit, &leases) => {}
+            () = holding => {}
+        }
+    }
+
+    /// Settles what was done before; the rest.
+    async fn without_duplicates(&self, dedup: &Dedup, unit: Vec<Received>) -> Vec<Received> {
+        let until = |received: &Received| received.at + self.consumer.visibility;
+        let fresh = match dedup.begin(&unit).await {
+            Ok(fresh) => fresh,
+            Err(error) => {
+                tracing::warn!(
+                    component = %self.consumer.trigger.component,
+                    "the de-duplication store does not answer, and messages are retried: {error}"
+                );
+                let retry = async |received: &Received| {
+                    let later = Action::Hide(self.backoff(received));
+                    self.count(self.apply(received, later, until(received)).await);
+                };
+                join_all(unit.iter().map(retry)).await;
+                return Vec::new();
+            }
+        };
+        let (mut rest, mut duplicates) = (Vec::new(), Vec::new());
+        for (received, fresh) in unit.into_iter().zip(fresh) {
+            if fresh {
+                rest.push(received);
+            } else {
+                duplicates.push(received);
+            }
+        }
+        let delete = async |received: &Received| {
+            let deleted = self.apply(received, Action::Delete, until(received)).await;
+            self.count(match deleted {
+                SettlementLabel::Deleted => SettlementLabel::Duplicate,
+                other => other,
+            });
+        };
+        join_all(duplicates.iter().map(delete)).await;
+        rest
+    }
+
+    async fn work(&self, unit: &[Received], leases: &[Lease<'_>]) {
+        // They were received by a call that was under way when a server went
+        // down: they wait here, under their leases, rather than fail.
+        let up = tokio::select! {
+            biased;
+            up = self.dependencies_up() => up,
+            () = all_lost(leases) => true,
+        };
+        if !up {
+            self.release_all(unit.iter().zip(leases)).await;
+            return;
+        }
+        match self.consumer.handler {
+            Handler::Batch(_) => self.in_one_call(unit, leases).await,
+            _ => self.one_by_one(unit, leases).await,
+        }
+    }
+
+    fn desk(&self) -> Desk<'_> {
+        Desk {
+            invoker: &self.consumer.invoker,
+            trigger: &self.consumer.trigger,
+            queue: self.consumer.source.name(),
+            timeout: self.consumer.timeout,
+        }
+    }
+
+    /// One call for all. Where that traps, each gets a call of its own: a trap
+    /// costs only the message that it is for.
+    async fn in_one_call(&self, unit: &[Received], leases: &[Lease<'_>]) {
+        let handled = self.call(unit, leases).await;
+        if let [Some(Outcome::Trap(reason)), _, ..] = handled.as_slice() {
+            tracing::warn!(
+                component = %self.consumer.trigger.component, messages = unit.len(),
+                "a batch trapped, and its messages are handed over one by one: {reason}"
+            );
+            let mut order = Order::new(self.consumer.source.is_fifo());
+            for (index, received) in unit.iter().enumerate() {
+                let (one, lease) = (index..=index, &leases[index]);
+                if order.is_blocked(received) || self.stop.is_cancelled() {
+                    order.block(received);
+                    self.release_all([(received, lease)]).await;
+                    continue;
+                }
+                let handled = self.call(&unit[one.clone()], &leases[one.clone()]).await;
+                order.admits(received, handled.first().unwrap_or(&None));
+                self.settle_all(&unit[one.clone()], &leases[one], handled)
+                    .await;
+            }
+            return;
+        }
+        self.settle_all(unit, leases, handled).await;
+    }
+
+    /// One call to `handle-batch`; something for each message.
+    async fn call(&self, unit: &[Received], leases: &[Lease<'_>]) -> Vec<Handled> {
+        let begun = Instant::now();
+        let handled = self.call_batch(unit, leases).await;
+        self.slots.ended(&call_of(&handled, begun.elapsed()));
+        handled
+    }
+
+    async fn call_batch(&self, unit: &[Received], leases: &[Lease<'_>]) -> Vec<Handled> {
+        let desk = self.desk();
+        let outcome = tokio::select! {
+            biased;
+            outcome = desk.together(unit) => Some(outcome),
+            () = all_lost(leases) => None,
+        };
+        match outcome {
+            Some(Outcome::Completed(verdicts)) => verdicts
+                .into_iter()
+                .map(|verdict| Some(Outcome::Completed(verdict)))
+                .collect(),
+            failed => {
+                // None is completed, so that the verdict is never asked for.
+                let failed =
+                    failed.map(|failed| failed.and_then(|_| Outcome::Completed(Verdict::Leave)));
+                vec![failed; unit.len()]
+            }
+        }
+    }
+
+    /// Settles what one call decided; then hands back what must wait for it.
+    async fn settle_all(&self, unit: &[Received], leases: &[Lease<'_>], handled: Vec<Handled>) {
+        let mut order = Order::new(self.consumer.source.is_fifo());
+        let (mut settling, mut waiting) = (Vec::new(), Vec::new());
+        for ((received, lease), handled) in unit.iter().zip(leases).zip(handled) {
+            // One that was lost beside others says nothing of the component.
+            let handled = handled.filter(|_| !lease.is_lost());
+            if order.admits(received, &handled) {
+                settling.push(self.settle(received, lease, handled));
+            } else {
+                waiting.push((received, lease));
+            }
+        }
+        join_all(settling).await;
+        self.release_all(waiting).await;
+    }
+
+    /// One after the other, each settled as soon as it is handled.
+    async fn one_by_one(&self, unit: &[Received], leases: &[Lease<'_>]) {
+        let Running { consumer, .. } = self;
+        let desk = self.desk();
+        let mut session = match consumer.handler {
+            Handler::Session(_) => {
+                let limit = consumer.timeout.saturating_mul(unit.len() as u32);
+                let component = &consumer.trigger.component;
+                consumer.invoker.queue_session(component, limit).await
+            }
+            _ => None,
+        };
+        let mut order = Order::new(consumer.source.is_fifo());
+        let mut settling = FuturesUnordered::new();
+        let mut waiting = Vec::new();
+        for (index, (received, lease)) in unit.iter().zip(leases).enumerate() {
+            let begins = index == 0 || !self.stop.is_cancelled();
+            if !begins || order.is_blocked(received) {
+                waiting.push((received, lease));
+                continue;
+            }
+            let handling = async {
+                tokio::select! {
+                    biased;
+                    () = lease.lost() => None,
+                    outcome = desk.one(&consumer.handler, received, session.as_mut()) => {
+                        Some(outcome)
+                    }
+                }
+            };
+            let begun = Instant::now();
+            let mut handling = std::pin::pin!(handling);
+            let handled = loop {
+                tokio::select! {
+                    biased;
+                    handled = &mut handling => break handled,
+                    Some(()) = settling.next() => {}
+                }
+            };
+            let took = begun.elapsed();
+            self.slots
+                .ended(&call_of(std::slice::from_ref(&handled), took));
+            order.admits(received, &handled);
+            let settled = self.settle(received, lease, handled);
+            if order.fifo {
+                settled.await;
+            } else {
+                settling.push(settled);
+            }
+        }
+        while settling.next().await.is_some() {}
+        self.release_all(waiting).await;
+    }
+
+    /// Hands messages back that were not handled.
+    async fn release_all<'a>(
+        &self,
+        messages: impl IntoIterator<Item = (&'a Received, &'a Lease<'a>)>,
+    ) {
+        let release = async |(received, lease): (&'a Received, &'a Lease<'a>)| {
+            if let Some(dedup) = &self.consumer.dedup {
+                dedup.forget(received).await;
+            }
+            lease.release();
+            let now = Action::Hide(Duration::ZERO);
+            let label = match self.apply(received, now, lease.end()).await {
+                SettlementLabel::Retried => SettlementLabel::Released,
+                other => other,
+            };
+            self.count(label);
+        };
+        join_all(messages.into_iter().map(release)).await;
+    }
+
+    /// Settles a message, and counts how.
+    async fn settle(&self, received: &Received, lease: &Lease<'_>, handled: Handled) {
+        if let Some(dedup) = &self.consumer.dedup {
+            match &handled {
+                Some(Outcome::Completed(Verdict::Ack)) => dedup.done(received).await,
+                // Somebody else may have begun it by now.
+                None => {}
+                Some(_) => dedup.forget(received).await,
+            }
+        }
+        lease.release();
+        let label = match handled {
+            Some(outcome) => self.settle_as(received, outcome, lease.end()).await,
+            None => {
+                tracing::warn!(
+                    component = %self.consumer.trigger.component, message_id = received.id,
+                    "the lease was lost and the component stopped: the message comes again"
+                );
+                SettlementLabel::Expired
+            }
+        };
+        self.count(label);
+    }
+
+    fn count(&self, settlement: SettlementLabel) {
+        let settled = &self.consumer.counters.settled;
+        if let Some((_, counter)) = settled.iter().find(|(label, _)| *label == settlement) {
+            counter.inc();
+        }
+    }
+
+    async fn settle_as(
+        &self,
+        received: &Received,
+        outcome: Outcome<Verdict>,
+        until: Instant,
+    ) -> SettlementLabel {
+        let (reason, delay) = match outcome {
+            Outcome::Completed(Verdict::Ack) => {
+                return self.apply(received, Action::Delete, until).await;
+            }
+            Outcome::Completed(Verdict::Leave) => return SettlementLabel::Left,
+            Outcome::Completed(Verdict::DeadLetter(reason)) => {
+                return self.reject(received, &reason, until).await;
+            }
+            Outcome::Completed(Verdict::Retry(delay)) => {
+                ("the component asks for a retry".to_owned(), delay)
+            }
+            Outcome::GuestError(reason) => (format!("error: {reason}"), None),
+            Outcome::Trap(reason) => (format!("trap: {reason}"), None),
+            Outcome::TimedOut(limit) => {
+                (format!("no answer within {} s", limit.as_secs_f64()), None)
+            }
+            Outcome::Overloaded => ("no sandbox was free".to_owned(), None),
+        };
+        let delay = delay.unwrap_or_else(|| self.backoff(received));
+        tracing::warn!(
+            component = %self.consumer.trigger.component, message_id = received.id,
+            receive_count = received.receive_count, retry_in_secs = delay.as_secs(),
+            "message failed: {reason}"
+        );
+        self.apply(received, Action::Hide(delay), until).await
+    }
+
+    fn backoff(&self, received: &Received) -> Duration {
+        let backoff = &self.consumer.trigger.backoff;
+        backoff.delay(received.receive_count, fastrand::f64())
+    }
+
+    async fn apply(&self, received: &Received, action: Action, until: Instant) -> SettlementLabel {
+        match self.settler.settle(&received.receipt, action, until).await {
+            Settled::Done if action == Action::Delete => SettlementLabel::Deleted,
+            Settled::Done => SettlementLabel::Retried,
+            Settled::Expired => {
+                tracing::warn!(
+                    message_id = received.id,
+                    "the receipt expired before it was settled"
+                );
+                SettlementLabel::Expired
+            }
+            Settled::GaveUp => {
+                tracing::error!(
+                    queue = self.consumer.source.name(),
+                    message_id = received.id,
+                    "could not settle the message before its lease ran out: it comes again"
+                );
+                SettlementLabel::Failed
+            }
+        }
+    }
+
+    /// Sends the message to the dead-letter queue with the reason, then removes
+    /// it. Where that can't be done, the queue's redrive policy decides.
+    async fn reject(&self, received: &Received, reason: &str, until: Instant) -> SettlementLabel {
+        let component = &self.consumer.trigger.component;
+        let note = serde_json::json!({
+            "component": component.as_str(),
+            "outcome": "rejected",
+            "error": reason,
+            "receive_count": received.receive_count,
+            "first_received_at": received.system("ApproximateFirstReceiveTimestamp"),
+        });
+        tracing::warn!(
+            %component, message_id = received.id, receive_count = received.receive_count,
+            "message rejected: {reason}"
+        );
+        let note = note.to_string();
+        let send = self.consumer.source.dead_letter(received, &note);
+        let sent = match tokio::time::timeout_at(until.into(), send).await {
+            Ok(sent) => sent,
+            Err(_) => Err(DeadLetterError::TooLate),
+        };
+        match sent {
+            Ok(()) => match self.apply(received, Action::Delete, until).await {
+                SettlementLabel::Deleted => SettlementLabel::DeadLettered,
+                other => other,
+            },
+            Err(error) => {
+                let what = match &error {
+                    DeadLetterError::Send(_) | DeadLetterError::TooLate => "could not be sent",
+                    DeadLetterError::NoQueue | DeadLetterError::DoesNotFit => "is left to redrive",
+                };
+                tracing::warn!(message_id = received.id, "dead letter {what}: {error}");
+                let retry = Action::Hide(self.backoff(received));
+                match self.apply(received, retry, until).await {
+                    SettlementLabel::Retried => SettlementLabel::DeadLetterRefused,
+                    other => other,
+                }
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::message::Receipt;
+    use super::*;
+
+    fn message(group: &str) -> Received {
+        Received {
+            id: String::new(),
+            receipt: Receipt(String::new()),
+            body: String::new(),
+            system: vec![("MessageGroupId".to_owned(), group.to_owned())],
+            custom: Vec::new(),
+            receive_count: 1,
+            at: Instant::now(),
+        }
+    }
+
+    #[test]
+    fn a_failed_message_holds_up_its_group_alone() {
+        let ack = || Some(Outcome::Completed(Verdict::Ack));
+        let bury = Some(Outcome::Completed(Verdict::DeadLetter(String::new())));
+        let trap = Some(Outcome::Trap(String::new()));
+        let handled = [
+            ("a", ack()),
+            ("b", trap),
+            ("a", bury),
+            ("b", ack()),
+            ("c", None),
+            ("c", ack()),
+            ("a", ack()),
+        ];
+        let admitted = |fifo| {
+            let mut order = Order::new(fifo);
+            handled
+                .clone()
+                .map(|(group, handled)| order.admits(&message(group), &handled))
+        };
+        assert_eq!(admitted(true), [true, true, true, false, true, false, true]);
+        assert_eq!(admitted(false), [true; 7]);
+    }
+
+    #[test]
+    fn what_comes_again_has_failed() {
+        let handled = [
+            Some(Outcome::Completed(Verdict::Ack)),
+            Some(Outcome::Completed(Verdict::Retry(None))),
+            Some(Outcome::Overloaded),
+            None,
+        ];
+        let call = call_of(&handled, Duration::ZERO);
+        assert_eq!((call.messages, call.failed, call.throttled), (4, 3, true));
+    }
+}
