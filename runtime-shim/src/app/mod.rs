@@ -1,6 +1,7 @@
 //! The application as it will run: the manifest with every variable in place,
 //! every grant checked and every name resolved. Nothing here does I/O.
 
+mod filter;
 mod queues;
 mod schedules;
 mod subscriptions;
@@ -23,6 +24,8 @@ use crate::names::{ComponentId, DatabaseLabel, StoreLabel, VariableName};
 use crate::redis_server::RedisAddressError;
 use crate::variables::{VariableError, Variables};
 
+pub use filter::{FilterError, Filters, Mismatch};
+pub(crate) use filter::{Body, Comparison, Filter, Test};
 use queues::resolve_queues;
 pub use queues::{Backoff, QueueTrigger, QueueUrl, queue_urls};
 use schedules::resolve_schedules;
@@ -336,6 +339,23 @@ pub enum AppError {
         min: u64,
         /// The most allowed.
         max: u64,
+    },
+    /// A filter.
+    #[error("`[application.trigger.sqs.{component}]`: filter: {reason}")]
+    Filter {
+        /// Whose options they are.
+        component: ComponentId,
+        /// What is wrong.
+        reason: FilterError,
+    },
+    /// What becomes of messages that no filter matches, without a filter.
+    #[error(
+        "`[application.trigger.sqs.{component}]`: filter_mismatch without `filter` means nothing: \
+         add a filter or remove it"
+    )]
+    MismatchWithoutFilter {
+        /// Whose options they are.
+        component: ComponentId,
     },
     /// A queue's URL.
     #[error("component `{component}`: queue_url `{url}` is not a queue's URL: {reason}")]

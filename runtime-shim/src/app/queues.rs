@@ -9,6 +9,7 @@ use local_queue::QueueName;
 use serde::Deserialize;
 use url::Url;
 
+use super::filter::{Filters, Mismatch};
 use super::{AppError, Selection, TriggerKind, Values};
 use crate::embedded_origin;
 use crate::engine::QUEUE_SANDBOXES;
@@ -36,6 +37,9 @@ pub struct QueueTrigger {
     pub timeout: Option<Duration>,
     /// The delay before retries.
     pub backoff: Backoff,
+    /// Which messages the component wants, and what becomes of others; all, where
+    /// there is none.
+    pub filter: Option<(Filters, Mismatch)>,
 }
 
 /// Bounds of the delay before a retry.
@@ -57,6 +61,8 @@ struct QueueOptions {
     timeout_secs: Option<u64>,
     backoff_base_secs: Option<u64>,
     backoff_cap_secs: Option<u64>,
+    filter: Option<serde_json::Value>,
+    filter_mismatch: Option<Mismatch>,
 }
 
 impl QueueOptions {
@@ -66,6 +72,8 @@ impl QueueOptions {
         timeout_secs: None,
         backoff_base_secs: None,
         backoff_cap_secs: None,
+        filter: None,
+        filter_mismatch: None,
     };
 }
 
@@ -265,6 +273,7 @@ fn resolve_queue(
         .backoff_cap_secs
         .unwrap_or(DEFAULT_BACKOFF_CAP_SECS.max(base));
     in_range("backoff_cap_secs", cap, base, MAX_BACKOFF_SECS)?;
+    let filter = resolve_filter(&component, options)?;
 
     Ok(QueueTrigger {
         component,
@@ -278,7 +287,23 @@ fn resolve_queue(
             base: Duration::from_secs(base),
             cap: Duration::from_secs(cap),
         },
+        filter,
     })
+}
+
+fn resolve_filter(
+    component: &ComponentId,
+    options: &QueueOptions,
+) -> Result<Option<(Filters, Mismatch)>, AppError> {
+    let component = component.clone();
+    match (&options.filter, options.filter_mismatch) {
+        (None, None) => Ok(None),
+        (None, Some(_)) => Err(AppError::MismatchWithoutFilter { component }),
+        (Some(filter), mismatch) => match Filters::parse(filter) {
+            Ok(filters) => Ok(Some((filters, mismatch.unwrap_or_default()))),
+            Err(reason) => Err(AppError::Filter { component, reason }),
+        },
+    }
 }
 
 /// `value`, if the option of this kind of trigger may have it.

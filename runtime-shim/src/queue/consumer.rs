@@ -16,7 +16,7 @@ use super::lease::{Lease, Lost, default_timeout};
 use super::message::Received;
 use super::settle::{Action, Settled, Settler};
 use super::source::{DeadLetterError, QueueSource, SourceError};
-use crate::app::QueueTrigger;
+use crate::app::{Mismatch, QueueTrigger};
 use crate::backends::Dependencies;
 use crate::health::Health;
 use crate::invoker::{Delivery, Invoker, MessageAction, Outcome, REJECT};
@@ -30,6 +30,8 @@ const SHORT_POLL: Duration = Duration::from_secs(1);
 const GATHER: Duration = Duration::from_millis(10);
 /// Receive calls under way at once, while every one comes back full.
 const MAX_POLLERS: usize = 16;
+/// The `error` of a dead letter that was never handed to its component.
+const NO_FILTER_MATCHES: &str = "no filter matches";
 const FIRST_RETRY: Duration = Duration::from_millis(100);
 const LONGEST_RETRY: Duration = Duration::from_secs(10);
 
@@ -47,6 +49,7 @@ pub struct Consumer {
 
 struct Counters {
     received: Counter,
+    filtered: Counter,
     receive_errors: Counter,
     heartbeats: Counter,
     entry_retries: Counter,
@@ -83,6 +86,7 @@ impl Consumer {
             dependencies: invoker.dependencies(&trigger.component),
             counters: Counters {
                 received: metrics.received.get_or_create_owned(&labels),
+                filtered: metrics.filtered.get_or_create_owned(&labels),
                 receive_errors: metrics.receive_errors.get_or_create_owned(&labels),
                 heartbeats: metrics.heartbeats.get_or_create_owned(&labels),
                 entry_retries: metrics.entry_retries.get_or_create_owned(&labels),
@@ -324,6 +328,9 @@ impl Running {
             counters,
             ..
         } = &self.consumer;
+        if let Some(settlement) = self.filter_out(&received).await {
+            return self.count(settlement);
+        }
         let message = received.for_component(trigger);
         let delivery = Delivery {
             message: &message,
@@ -363,6 +370,21 @@ impl Running {
             }
         };
         self.count(settlement);
+    }
+
+    /// Settles a message that no filter of the component matches.
+    async fn filter_out(&self, received: &Received) -> Option<SettlementLabel> {
+        let (filters, mismatch) = self.consumer.trigger.filter.as_ref()?;
+        if filters.matches(received) {
+            return None;
+        }
+        self.consumer.counters.filtered.inc();
+        let until = received.at + self.consumer.visibility;
+        Some(match mismatch {
+            Mismatch::Ack => self.apply(received, Action::Delete, until).await,
+            Mismatch::Keep => SettlementLabel::Left,
+            Mismatch::DeadLetter => self.reject(received, NO_FILTER_MATCHES, until).await,
+        })
     }
 
     fn count(&self, settlement: SettlementLabel) {

@@ -6,6 +6,7 @@ mod alone;
 mod backoff;
 mod consumer;
 mod embedded;
+mod filter;
 mod lease;
 mod message;
 mod settle;
