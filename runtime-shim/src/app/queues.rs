@@ -94,7 +94,8 @@ pub struct QueueUrl {
 }
 
 impl QueueUrl {
-    fn parse(text: &str, secret: bool) -> Result<Self, String> {
+    /// Checks that `text` is one; a `secret` one is not shown.
+    pub(crate) fn parse(text: &str, secret: bool) -> Result<Self, String> {
         let url = Url::parse(text).map_err(|error| error.to_string())?;
         if !matches!(url.scheme(), "http" | "https") {
             return Err(format!(
