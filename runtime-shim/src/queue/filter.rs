@@ -428,7 +428,7 @@ mod tests {
             &message("7", vec![]),
             true,
         );
-        let deep = "[".repeat(200) + &"]".repeat(200);
+        let deep = format!("{}{}", "[".repeat(200), "]".repeat(200));
         check(
             &json!({"body": {"v": [{"exists": false}]}}),
             &message(&deep, vec![]),

@@ -173,12 +173,7 @@ impl Run {
                 Err(error) => break Err(error),
             }
         };
-        // What was read is sent, unless that was found to be pointless.
-        if self.account.gave_up.is_none() {
-            self.flush(&mut batch).await;
-        } else {
-            self.account.failed += batch.messages.len() as u64;
-        }
+        self.flush(&mut batch).await;
         while let Some(flight) = self.flights.join_next().await {
             self.absorb(flight);
         }
@@ -248,7 +243,7 @@ impl Run {
         }
     }
 
-    /// Sends the batch as soon as a lane is free.
+    /// Sends the batch as soon as a lane is free, unless that was found to be pointless.
     async fn flush(&mut self, batch: &mut Batch) {
         let messages = std::mem::take(batch).messages;
         if messages.is_empty() {
@@ -258,6 +253,10 @@ impl Run {
             if let Some(flight) = self.flights.join_next().await {
                 self.absorb(flight);
             }
+        }
+        if self.account.gave_up.is_some() {
+            self.account.failed += messages.len() as u64;
+            return;
         }
         let queue = Arc::clone(&self.queue);
         self.flights
