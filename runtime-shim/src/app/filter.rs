@@ -115,7 +115,7 @@ pub enum FilterError {
         /// What may stand there.
         expected: &'static str,
     },
-    /// A name that starts with `$`, which means something in `EventBridge`.
+    /// A name that starts with `$`, which means something in EventBridge.
     #[error("`{place}`: `{key}` is not supported: for alternatives, write a list of filters")]
     Reserved {
         /// Where it stands.

@@ -2,7 +2,7 @@
 
 use std::fs::File;
 use std::io::{self, BufRead, BufReader, Read};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::Arc;
 
 use tokio::sync::mpsc;
@@ -77,7 +77,7 @@ impl Input {
 
 type Opened = (String, Box<dyn BufRead + Send>, Option<u64>);
 
-fn open(path: &PathBuf) -> Result<Opened, ProducerError> {
+fn open(path: &Path) -> Result<Opened, ProducerError> {
     if path.as_os_str() == "-" {
         let stdin = BufReader::new(io::stdin());
         return Ok(("stdin".to_owned(), Box::new(stdin), None));

@@ -4,7 +4,11 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-/// Evenly spaced from its start; never late by more than the waits it was not asked for.
+/// How far behind its time a message may be without shifting those after it.
+const CATCH_UP: Duration = Duration::from_secs(1);
+
+/// Evenly spaced from its start. What was held up is caught up with for a second at
+/// most: a pause is not followed by a flood.
 pub(super) struct Pace {
     start: Instant,
     rate: Option<u32>,
@@ -33,6 +37,8 @@ impl Pace {
 
     /// So many have gone.
     pub(super) fn take(&mut self, count: u64) {
+        let late = Instant::now().saturating_duration_since(self.due());
+        self.start += late.saturating_sub(CATCH_UP);
         self.taken += count;
     }
 
@@ -59,9 +65,16 @@ mod tests {
             Duration::from_millis(1_000_000_750)
         );
         assert_eq!(pace.burst(10), 4);
+        let mut late = Pace::new(Some(2));
+        late.start = Instant::now()
+            .checked_sub(Duration::from_mins(1))
+            .expect("a past");
+        late.take(1);
+        let behind = Instant::now() - late.due();
+        assert!(behind < Duration::from_secs(1), "{behind:?}");
         let mut free = Pace::new(None);
         free.take(1000);
-        assert_eq!(free.due(), free.start);
+        assert!(free.due() <= Instant::now());
         assert_eq!(free.burst(10), 10);
     }
 }

@@ -1,6 +1,7 @@
 //! `gristmill send`: bodies into batches, batches to the queue, several at once.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use tokio::task::JoinSet;
 use tokio::time::Instant;
@@ -11,7 +12,7 @@ use super::deliver::{Delivery, deliver};
 use super::find::find;
 use super::input::{Input, Next};
 use super::pace::Pace;
-use super::{BATCH, Outgoing, ProducerError, until_stopped};
+use super::{BATCH, GivenAttribute, Outgoing, ProducerError, until_stopped};
 use crate::aws::AwsSettings;
 use crate::cli::SendArgs;
 use crate::drain::StopSignals;
@@ -23,6 +24,9 @@ use crate::settings::Environment;
 
 /// What stands for the number of a message in `--group` and `--dedup-id`.
 const NUMBER: &str = "{n}";
+/// How long a batch that is not full waits for company while another is under way. A
+/// lone message does not wait at all.
+const LINGER: Duration = Duration::from_millis(5);
 
 /// Sends what `args` say, and prints the account.
 pub async fn send(
@@ -108,7 +112,7 @@ impl Template {
     fn new(args: &SendArgs) -> Self {
         let attributes = args.attributes.iter().cloned();
         Self {
-            attributes: attributes.map(|given| given.into_custom()).collect(),
+            attributes: attributes.map(GivenAttribute::into_custom).collect(),
             delay_secs: args.delay,
             group: args.group.clone(),
             dedup_id: args.dedup_id.clone(),
@@ -202,6 +206,11 @@ impl Run {
             Next::Body(body) => Ok(Some(body)),
             Next::End => Ok(None),
             Next::NotYet => {
+                if !self.flights.is_empty()
+                    && let Ok(body) = tokio::time::timeout(LINGER, input.next()).await
+                {
+                    return body;
+                }
                 self.flush(batch).await;
                 self.wait_for(input).await
             }

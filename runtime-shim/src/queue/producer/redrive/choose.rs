@@ -28,10 +28,7 @@ struct Reason {
 
 impl Choice {
     pub(super) fn new(args: &RedriveArgs) -> Result<Self, ProducerError> {
-        let filters = match &args.filter {
-            None => None,
-            Some(filter) => Some(Filters::parse(filter)?),
-        };
+        let filters = args.filter.as_ref().map(Filters::parse).transpose()?;
         Ok(Self {
             component: args.component.as_ref().map(ToString::to_string),
             error: args.error.clone(),

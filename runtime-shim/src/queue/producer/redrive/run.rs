@@ -28,8 +28,8 @@ const HIDDEN: Duration = Duration::from_mins(5);
 /// A long poll asks all of a queue's servers. SQS Developer Guide, "Amazon SQS short
 /// and long polling".
 const WAIT: Duration = Duration::from_secs(1);
-/// Receives without anything new after which the queue counts as empty.
-const IDLE: u32 = 2;
+/// Receives in a row without a message after which the queue counts as empty.
+const EMPTY: u32 = 2;
 /// Messages that stay and are hidden until the end of the run. SQS allows 120,000 in
 /// flight.
 const MAX_HELD: usize = 100_000;
@@ -44,9 +44,17 @@ pub(super) struct Run {
     pace: Pace,
     /// Received in this run, and to stay: their last receipts.
     held: HashMap<String, Receipt>,
+    /// Under way: a queue may give a message twice.
+    moving: HashSet<String>,
     /// Sent in this run, and still there.
     undeleted: HashSet<String>,
     flights: JoinSet<Vec<Moved>>,
+    /// Chosen so far.
+    taken: u64,
+    /// Receives in a row that gave nothing.
+    empty: u32,
+    /// Receives in a row that gave what is known to stay.
+    stale: usize,
     tallied: Tallied,
     bar: Tally,
     stop: CancellationToken,
@@ -101,8 +109,12 @@ impl Run {
             lanes: if fifo { 1 } else { args.concurrency.into() },
             pace: Pace::new(args.rate),
             held: HashMap::new(),
+            moving: HashSet::new(),
             undeleted: HashSet::new(),
             flights: JoinSet::new(),
+            taken: 0,
+            empty: 0,
+            stale: 0,
             tallied: Tallied {
                 account: Account::new(),
                 moved: vec![0; destinations.0.len()],
@@ -119,16 +131,11 @@ impl Run {
     /// Until nothing new comes, enough was taken, or the run stops; then finishes
     /// what was begun and gives back the rest.
     pub(super) async fn finish(mut self) -> Tallied {
-        let mut taken = 0;
-        let mut idle = 0;
-        while idle < IDLE && taken < self.max && self.may_go_on().await {
-            let left = usize::try_from(self.max - taken).unwrap_or(usize::MAX);
-            let Some(received) = self.receive(left).await else {
+        while self.has_more() && self.may_go_on().await {
+            let Some(received) = self.receive().await else {
                 break;
             };
-            let (chosen, news) = self.sort(received);
-            idle = if news { 0 } else { idle + 1 };
-            taken += chosen.len() as u64;
+            let chosen = self.sort(received);
             self.pace.take(chosen.len() as u64);
             self.start(chosen);
         }
@@ -138,6 +145,14 @@ impl Run {
         self.give_back().await;
         self.tallied.undeleted = self.undeleted.len() as u64;
         self.tallied
+    }
+
+    /// Whether the queue may hold something to move. What stays comes again when it
+    /// was hidden for long, and is behind as soon as all of it was seen.
+    fn has_more(&self) -> bool {
+        self.taken < self.max
+            && self.empty < EMPTY
+            && self.stale <= self.held.len() + self.moving.len()
     }
 
     /// Waits for a free lane, and until the next message is due.
@@ -168,8 +183,9 @@ impl Run {
 
     /// None when the queue does not answer. Never cut off: messages might be hidden
     /// that nobody knows of.
-    async fn receive(&mut self, most: usize) -> Option<Vec<Received>> {
-        let max = self.pace.burst(BATCH).min(most) as u16;
+    async fn receive(&mut self) -> Option<Vec<Received>> {
+        let left = usize::try_from(self.max - self.taken).unwrap_or(usize::MAX);
+        let max = self.pace.burst(BATCH).min(left) as u16;
         for attempt in 1..=TRIES {
             match self.queue.receive(max, WAIT, HIDDEN).await {
                 Ok(received) => return Some(received),
@@ -186,23 +202,32 @@ impl Run {
         None
     }
 
-    /// Those to move, with their destinations, and whether anything was seen for
-    /// the first time.
-    fn sort(&mut self, received: Vec<Received>) -> (Vec<(Received, usize, bool)>, bool) {
+    /// Those to move, with their destinations, and whether they were sent before.
+    fn sort(&mut self, received: Vec<Received>) -> Vec<(Received, usize, bool)> {
         let mut chosen = Vec::new();
-        let mut news = false;
+        self.empty = if received.is_empty() {
+            self.empty + 1
+        } else {
+            0
+        };
+        self.stale += usize::from(!received.is_empty());
         for message in received {
             if let Some(receipt) = self.held.get_mut(&message.id) {
                 *receipt = message.receipt;
                 continue;
             }
-            news = true;
+            if self.moving.contains(&message.id) {
+                continue;
+            }
+            self.stale = 0;
             // It was sent, and is only to be deleted.
             let sent = self.undeleted.contains(&message.id);
             if !self.choice.takes(&message) {
                 self.tallied.left += 1;
             } else if let Some(destination) = self.destinations.of(&message) {
+                self.taken += 1;
                 if !self.dry_run {
+                    self.moving.insert(message.id.clone());
                     chosen.push((message, destination, sent));
                     continue;
                 }
@@ -213,7 +238,7 @@ impl Run {
             self.bar.add(1);
             self.held.insert(message.id, message.receipt);
         }
-        (chosen, news)
+        chosen
     }
 
     /// Moves a batch for each destination, on a lane of its own.
@@ -248,6 +273,7 @@ impl Run {
                 account.gave_up.get_or_insert(reason);
             }
             let Moved { message, .. } = moved;
+            self.moving.remove(&message.id);
             match moved.result {
                 Err(reason) => {
                     account.fail(reason);
