@@ -174,3 +174,26 @@ fn a_run_that_was_stopped_is_finished_by_the_next() {
     assert_eq!(bodies(&messages), expected);
     assert_eq!(depth(&server, FROM), (0, 0));
 }
+
+/// A killed run loses nothing: what was under way is in one queue, or in both.
+#[test]
+fn a_killed_run_loses_nothing() {
+    let server = QueueServer::start("jobs");
+    bury_many(&server, 60);
+    let mut child = start(&server, &["redrive", FROM, "--rate", "20"]);
+    wait_for("the first messages", || {
+        (depth(&server, "jobs").0 > 0).then_some(())
+    });
+    child.kill().unwrap();
+    child.wait().unwrap();
+    run(&server, &["redrive", FROM]).done();
+    let (visible, hidden) = depth(&server, FROM);
+    assert_eq!(visible, 0);
+    let messages = drain(&server, "jobs");
+    let mut moved = bodies(&messages);
+    moved.dedup();
+    // A batch that was killed after its send is in both queues.
+    assert!(moved.len() as u64 + hidden >= 60, "{hidden} {moved:?}");
+    assert!(hidden <= 10, "{hidden}");
+    assert!(moved.len() >= 50, "{moved:?}");
+}
