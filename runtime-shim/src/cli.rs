@@ -11,6 +11,7 @@ use crate::app::TriggerKind;
 use crate::drain::DEFAULT_GRACE;
 use crate::names::{ComponentId, PluginName};
 use crate::project::AppSource;
+use crate::queue::{GivenAttribute, MAX_DELAY_SECS};
 use crate::registry::{self, Reference};
 use crate::scaffold::Kind;
 use crate::settings::Environment;
@@ -43,6 +44,10 @@ pub enum Command {
     New(NewArgs),
     /// Serve the embedded queue alone: an endpoint that speaks SQS
     Queue(QueueArgs),
+    /// Send messages to a queue: one text many times, or each line of a file or of stdin
+    Send(Box<SendArgs>),
+    /// Move dead letters back to the queue they came from, or to another
+    Redrive(Box<RedriveArgs>),
 }
 
 /// Which application, and with what.
@@ -250,6 +255,98 @@ pub struct QueueArgs {
     pub create: Vec<String>,
 }
 
+/// What to send, and where.
+#[derive(Debug, Args)]
+pub struct SendArgs {
+    /// The queue's URL, or its name: of the embedded queue at 127.0.0.1:9324, or at
+    /// `--endpoint`
+    pub queue: String,
+
+    /// Where a queue that is named by its name is served
+    #[arg(long, value_name = "URL")]
+    pub endpoint: Option<String>,
+
+    /// The text to send
+    #[arg(long, value_name = "TEXT", conflicts_with = "file")]
+    pub body: Option<String>,
+
+    /// A message on each line of this file; `-` is stdin [default: stdin, without `--body`]
+    #[arg(long, value_name = "FILE")]
+    pub file: Option<PathBuf>,
+
+    /// How often to send `--body`
+    #[arg(long, value_name = "NUMBER", default_value_t = 1, requires = "body", value_parser = clap::value_parser!(u64).range(1..))]
+    pub count: u64,
+
+    /// Messages a second [default: as many as the queue takes]
+    #[arg(long, value_name = "NUMBER", value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
+    pub rate: Option<u32>,
+
+    /// An attribute of each message, of type `String` unless one is given; repeatable
+    #[arg(long = "attribute", value_name = GivenAttribute::FORM)]
+    pub attributes: Vec<GivenAttribute>,
+
+    /// How long the queue holds each message back
+    #[arg(long, value_name = "SECONDS", value_parser = clap::value_parser!(u16).range(0..=i64::from(MAX_DELAY_SECS)))]
+    pub delay: Option<u16>,
+
+    /// The message group; `{n}` in it is the number of the message, from 1
+    #[arg(long, value_name = "ID")]
+    pub group: Option<String>,
+
+    /// The deduplication id; `{n}` in it is the number of the message, from 1
+    #[arg(long, value_name = "ID")]
+    pub dedup_id: Option<String>,
+
+    /// Batches of ten under way at once; one with FIFO queues
+    #[arg(long, value_name = "NUMBER", default_value_t = 8, value_parser = clap::value_parser!(u8).range(1..=64))]
+    pub concurrency: u8,
+}
+
+/// Which dead letters to move, and where.
+#[derive(Debug, Args)]
+pub struct RedriveArgs {
+    /// The dead-letter queue's URL, or its name: of the embedded queue at
+    /// 127.0.0.1:9324, or at `--endpoint`
+    pub queue: String,
+
+    /// Where queues that are named by their names are served
+    #[arg(long, value_name = "URL")]
+    pub endpoint: Option<String>,
+
+    /// The queue to move to, by URL or name [default: each back to where it came from]
+    #[arg(long, value_name = "QUEUE")]
+    pub to: Option<String>,
+
+    /// Move those alone that this component rejected
+    #[arg(long, value_name = "ID", value_parser = parse_component)]
+    pub component: Option<ComponentId>,
+
+    /// Move those alone whose reason has this text in its error
+    #[arg(long, value_name = "TEXT")]
+    pub error: Option<String>,
+
+    /// Move those alone that match this filter, in JSON, as consumers have them
+    #[arg(long, value_name = "JSON", value_parser = parse_json)]
+    pub filter: Option<serde_json::Value>,
+
+    /// Move no more than this many
+    #[arg(long, value_name = "NUMBER", value_parser = clap::value_parser!(u64).range(1..))]
+    pub max: Option<u64>,
+
+    /// Messages a second [default: as many as the queues take]
+    #[arg(long, value_name = "NUMBER", value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
+    pub rate: Option<u32>,
+
+    /// Batches of ten under way at once; one with FIFO queues
+    #[arg(long, value_name = "NUMBER", default_value_t = 8, value_parser = clap::value_parser!(u8).range(1..=64))]
+    pub concurrency: u8,
+
+    /// Move nothing, and say what would be moved
+    #[arg(long)]
+    pub dry_run: bool,
+}
+
 /// How long a request may take, unless configured.
 pub const DEFAULT_REQUEST_TIMEOUT: Duration = Duration::from_mins(1);
 
@@ -269,6 +366,10 @@ fn parse_from(text: &str) -> Result<Origin, String> {
     }
     let reference = text.parse().map(Origin::Registry);
     reference.map_err(|error: registry::InvalidReference| error.to_string())
+}
+
+fn parse_json(text: &str) -> Result<serde_json::Value, String> {
+    serde_json::from_str(text).map_err(|error| format!("it is not JSON: {error}"))
 }
 
 fn parse_plugin_name(text: &str) -> Result<PluginName, String> {

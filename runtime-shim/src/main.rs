@@ -56,6 +56,14 @@ fn as_command(environment: &Environment) -> anyhow::Result<()> {
         Command::Check(args) => block_on(check::run(args, environment)),
         Command::New(args) => scaffold::run(&args).map_err(Into::into),
         Command::Queue(args) => block_on(queue::serve_alone(args)),
+        Command::Send(args) => block_on(async {
+            let signals = StopSignals::listen().context("cannot listen for signals")?;
+            Ok(queue::send(*args, signals, environment).await?)
+        }),
+        Command::Redrive(args) => block_on(async {
+            let signals = StopSignals::listen().context("cannot listen for signals")?;
+            Ok(queue::redrive(*args, signals, environment).await?)
+        }),
     }
 }
 

@@ -125,6 +125,8 @@ pub struct Metrics {
     pub running: Family<ComponentLabels, Gauge>,
     /// Messages received.
     pub received: Family<ComponentLabels, Counter>,
+    /// Messages received that no filter matched.
+    pub filtered: Family<ComponentLabels, Counter>,
     /// Receive calls that failed.
     pub receive_errors: Family<ComponentLabels, Counter>,
     /// 1 while receiving pauses, because a server that the component needs is down.
@@ -167,6 +169,7 @@ impl Metrics {
             invocation_seconds: Family::new_with_constructor(|| Histogram::new(SECONDS)),
             running: Family::default(),
             received: Family::default(),
+            filtered: Family::default(),
             receive_errors: Family::default(),
             paused: Family::default(),
             concurrency_limit: Family::default(),
@@ -204,6 +207,11 @@ impl Metrics {
             "messages_received",
             "Messages received",
             metrics.received.clone(),
+        );
+        r.register(
+            "messages_filtered",
+            "Messages that no filter matched",
+            metrics.filtered.clone(),
         );
         r.register(
             "receive_errors",

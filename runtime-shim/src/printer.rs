@@ -61,6 +61,44 @@ pub fn bytes(number: u64) -> impl Display {
     BinaryBytes(number)
 }
 
+/// Messages that are done, on stderr: a bar on a terminal, nothing elsewhere. Gone
+/// when it is dropped.
+pub struct Tally(ProgressBar);
+
+impl Tally {
+    /// Of this many, if that is known.
+    pub fn new(total: Option<u64>) -> Self {
+        if !tracing::enabled!(tracing::Level::INFO) {
+            return Self(ProgressBar::hidden());
+        }
+        let (bar, template) = match total {
+            Some(total) => (
+                ProgressBar::new(total),
+                "{wide_bar} {pos} of {len} messages, {per_sec}, {eta} left",
+            ),
+            None => (
+                ProgressBar::new_spinner(),
+                "{spinner} {pos} messages, {per_sec}",
+            ),
+        };
+        if let Ok(style) = ProgressStyle::with_template(template) {
+            bar.set_style(style);
+        }
+        Self(bar)
+    }
+
+    /// So many more are done.
+    pub fn add(&self, messages: u64) {
+        self.0.inc(messages);
+    }
+}
+
+impl Drop for Tally {
+    fn drop(&mut self) {
+        self.0.finish_and_clear();
+    }
+}
+
 /// Bytes that come in, on stderr: a bar on a terminal, nothing elsewhere, nor where
 /// nobody wants to read more than warnings. Gone when it is dropped.
 pub struct Bar(ProgressBar);

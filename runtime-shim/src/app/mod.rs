@@ -1,6 +1,7 @@
 //! The application as it will run: the manifest with every variable in place,
 //! every grant checked and every name resolved. Nothing here does I/O.
 
+mod filter;
 mod queues;
 mod schedules;
 mod subscriptions;
@@ -23,6 +24,8 @@ use crate::names::{ComponentId, DatabaseLabel, StoreLabel, VariableName};
 use crate::redis_server::RedisAddressError;
 use crate::variables::{VariableError, Variables};
 
+pub use filter::{FilterError, Filters, Mismatch};
+pub(crate) use filter::{Body, Comparison, Filter, Test};
 use queues::resolve_queues;
 pub use queues::{
     Backoff, DedupOptions, ForwardUrl, QueueTrigger, QueueUrl, SandboxPer, queue_urls,
@@ -339,6 +342,23 @@ pub enum AppError {
         /// The most allowed.
         max: u64,
     },
+    /// A filter.
+    #[error("`[application.trigger.sqs.{component}]`: filter: {reason}")]
+    Filter {
+        /// Whose options they are.
+        component: ComponentId,
+        /// What is wrong.
+        reason: FilterError,
+    },
+    /// What becomes of messages that no filter matches, without a filter.
+    #[error(
+        "`[application.trigger.sqs.{component}]`: filter_mismatch without `filter` means nothing: \
+         add a filter or remove it"
+    )]
+    MismatchWithoutFilter {
+        /// Whose options they are.
+        component: ComponentId,
+    },
     /// A queue's URL.
     #[error("component `{component}`: queue_url `{url}` is not a queue's URL: {reason}")]
     QueueUrl {
@@ -349,12 +369,12 @@ pub enum AppError {
         /// What is wrong.
         reason: String,
     },
-    /// FIFO queues.
+    /// A kept message would hold up its group until redrive takes it away.
     #[error(
-        "component `{component}`: queue `{queue}` is FIFO, which the embedded queue of this version \
-         does not support"
+        "`[application.trigger.sqs.{component}]`: filter_mismatch is `keep`, and queue `{queue}` is FIFO, \
+         where a message that is kept holds up its group: choose `ack` or `dead-letter`"
     )]
-    Fifo {
+    KeepOnFifo {
         /// Who consumes.
         component: ComponentId,
         /// The queue's name.
@@ -706,8 +726,11 @@ mod tests {
             (format!("{WORKER}queue_url = \"q\"\n"), "queue_url `q` is not a queue's URL"),
             (format!("{WORKER}queue_url = \"ftp://h/q\"\n"), "the scheme is `ftp`"),
             (
-                format!("{WORKER}queue_url = \"http://127.0.0.1:9324/1/q.fifo\"\n"),
-                "`q.fifo` is FIFO",
+                format!(
+                    "{WORKER}queue_url = \"http://127.0.0.1:9324/0/q.fifo\"\n[application.trigger.sqs.w]\n\
+                     filter = {{ body = [\"x\"] }}\nfilter_mismatch = \"keep\"\n"
+                ),
+                "queue `q.fifo` is FIFO",
             ),
             (format!("{WORKER}queue_url = \"{{{{ no }}}}\"\n"), "uses `{{ no }}`"),
             (w("[application.trigger.sqs.w]\nmax_concurrency = 0\n"), "max_concurrency is 0, allowed are 1 to 400"),

@@ -9,6 +9,7 @@ use local_queue::QueueName;
 use serde::Deserialize;
 use url::Url;
 
+use super::filter::{Filters, Mismatch};
 use super::{AppError, Selection, TriggerKind, Values};
 use crate::embedded_origin;
 use crate::engine::QUEUE_SANDBOXES;
@@ -50,6 +51,9 @@ pub struct QueueTrigger {
     pub dedup: Option<DedupOptions>,
     /// The server that handles the messages in place of the component.
     pub forward_to: Option<ForwardUrl>,
+    /// Which messages the component wants, and what becomes of others; all, where
+    /// there is none.
+    pub filter: Option<(Filters, Mismatch)>,
 }
 
 /// How messages that come again are told.
@@ -139,6 +143,8 @@ struct QueueOptions {
     dedup_store: Option<StoreLabel>,
     dedup_window_secs: Option<u64>,
     dedup_attribute: Option<String>,
+    filter: Option<serde_json::Value>,
+    filter_mismatch: Option<Mismatch>,
 }
 
 impl QueueOptions {
@@ -157,6 +163,8 @@ impl QueueOptions {
         dedup_store: None,
         dedup_window_secs: None,
         dedup_attribute: None,
+        filter: None,
+        filter_mismatch: None,
     };
 }
 
@@ -188,7 +196,8 @@ pub struct QueueUrl {
 }
 
 impl QueueUrl {
-    fn parse(text: &str, secret: bool) -> Result<Self, String> {
+    /// Checks that `text` is one; a `secret` one is not shown.
+    pub(crate) fn parse(text: &str, secret: bool) -> Result<Self, String> {
         let url = Url::parse(text).map_err(|error| error.to_string())?;
         if !matches!(url.scheme(), "http" | "https") {
             return Err(format!(
@@ -339,13 +348,6 @@ fn trigger_url(
     };
     let queue_url =
         QueueUrl::parse(&url, values.variables.reveals_secret(template)).map_err(malformed)?;
-    if queue_url.is_fifo() && queue_url.origin() == values.embedded {
-        let queue = queue_url.name().to_owned();
-        return Err(AppError::Fifo {
-            component: component.clone(),
-            queue,
-        });
-    }
     if queue_url.origin() == values.embedded {
         // The embedded queue will make it: its name must be one that it takes.
         QueueName::parse(queue_url.name()).map_err(|error| malformed(error.to_string()))?;
@@ -446,6 +448,13 @@ fn resolve_queue(
         .backoff_cap_secs
         .unwrap_or(DEFAULT_BACKOFF_CAP_SECS.max(base));
     in_range("backoff_cap_secs", cap, base, MAX_BACKOFF_SECS)?;
+    let filter = resolve_filter(&component, options)?;
+    if queue_url.is_fifo() && matches!(filter, Some((_, Mismatch::Keep))) {
+        return Err(AppError::KeepOnFifo {
+            component: component.clone(),
+            queue: queue_url.name().to_owned(),
+        });
+    }
 
     let dedup_window = options
         .dedup_window_secs
@@ -487,7 +496,23 @@ fn resolve_queue(
             base: Duration::from_secs(base),
             cap: Duration::from_secs(cap),
         },
+        filter,
     })
+}
+
+fn resolve_filter(
+    component: &ComponentId,
+    options: &QueueOptions,
+) -> Result<Option<(Filters, Mismatch)>, AppError> {
+    let component = component.clone();
+    match (&options.filter, options.filter_mismatch) {
+        (None, None) => Ok(None),
+        (None, Some(_)) => Err(AppError::MismatchWithoutFilter { component }),
+        (Some(filter), mismatch) => match Filters::parse(filter) {
+            Ok(filters) => Ok(Some((filters, mismatch.unwrap_or_default()))),
+            Err(reason) => Err(AppError::Filter { component, reason }),
+        },
+    }
 }
 
 /// `value`, if the option of this kind of trigger may have it.

@@ -60,6 +60,7 @@ pub struct Consumer {
 
 pub(super) struct Counters {
     received: Counter,
+    pub(super) filtered: Counter,
     receive_errors: Counter,
     pub(super) heartbeats: Counter,
     entry_retries: Counter,
@@ -110,6 +111,7 @@ impl Consumer {
             handler: Handler::new(&trigger, invoker.queue_export(&trigger.component)),
             counters: Counters {
                 received: metrics.received.get_or_create_owned(&labels),
+                filtered: metrics.filtered.get_or_create_owned(&labels),
                 receive_errors: metrics.receive_errors.get_or_create_owned(&labels),
                 heartbeats: metrics.heartbeats.get_or_create_owned(&labels),
                 entry_retries: metrics.entry_retries.get_or_create_owned(&labels),

@@ -13,7 +13,7 @@ use local_queue::{
 };
 
 use super::message::{AttributeValue, CustomAttribute, Receipt, Received};
-use super::source::{ConnectError, EntryOutcome, QueueFacts, REASON_ATTRIBUTE, SourceError};
+use super::source::{ConnectError, EntryOutcome, QueueFacts, REASON_ATTRIBUTE, SourceError, is_fifo};
 use crate::app::QueueUrl;
 use crate::embedded_origin::origin_of;
 
@@ -238,6 +238,11 @@ impl EmbeddedSource {
     ) -> Result<(), SourceError> {
         let mut copy = OutgoingMessage::new(message.body.clone());
         copy.trace_header = message.system("AWSTraceHeader").map(str::to_owned);
+        if is_fifo(target) {
+            // The same message, rejected again, is one dead letter.
+            copy.group_id = Some(message.group().unwrap_or(&message.id).to_owned());
+            copy.deduplication_id = Some(message.id.clone());
+        }
         for attribute in &message.custom {
             let data_type = attribute.data_type.clone();
             let value = match attribute.value.clone() {
@@ -262,7 +267,9 @@ fn numbered<T>(items: impl Iterator<Item = T>) -> Vec<BatchEntry<T>> {
 
 fn entry_outcome(error: &QueueError) -> EntryOutcome {
     match error {
-        QueueError::MessageNotInflight | QueueError::ReceiptHandleIsInvalid(_) => {
+        QueueError::MessageNotInflight
+        | QueueError::ReceiptHandleIsInvalid(_)
+        | QueueError::ReceiptHandleHasExpired(_) => {
             EntryOutcome::Expired
         }
         _ => EntryOutcome::Failed,
@@ -285,6 +292,12 @@ fn received(message: local_queue::Message, at: Instant) -> Received {
     let optional = [
         ("AWSTraceHeader", message.trace_header),
         ("DeadLetterQueueSourceArn", message.dead_letter_source_arn),
+        ("MessageGroupId", message.group_id),
+        ("MessageDeduplicationId", message.deduplication_id),
+        (
+            "SequenceNumber",
+            message.sequence_number.map(|number| number.to_string()),
+        ),
     ];
     for (name, value) in optional {
         system.extend(value.map(|value| (name.to_owned(), value)));

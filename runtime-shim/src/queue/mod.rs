@@ -4,6 +4,8 @@
 //! that is not fixed), `dedup` knows what was done
 //! already, `lease` holds a message, `settle` deletes or hides it, `source`
 //! talks to the queue: the embedded one in this process, or one that speaks SQS.
+//! `filter` says which messages a component wants; `producer` fills queues from the
+//! command line.
 
 mod adapt;
 mod alone;
@@ -11,10 +13,12 @@ mod backoff;
 mod consumer;
 mod dedup;
 mod embedded;
+mod filter;
 mod forward;
 mod handler;
 mod lease;
 mod message;
+mod producer;
 mod request;
 mod settle;
 mod slots;
@@ -25,4 +29,5 @@ mod unit;
 pub use alone::serve_alone;
 pub use consumer::Consumer;
 pub use embedded::{EmbeddedError, EmbeddedQueue};
+pub use producer::{GivenAttribute, MAX_DELAY_SECS, ProducerError, redrive, send};
 pub use source::{ConnectError, QueueSource};

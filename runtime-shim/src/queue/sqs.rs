@@ -1,6 +1,8 @@
 //! A queue behind the SQS API, by the official client: AWS itself, or any
 //! endpoint that speaks it.
 
+mod produce;
+
 use std::time::{Duration, Instant};
 
 use aws_sdk_sqs::Client;
@@ -12,6 +14,7 @@ use aws_sdk_sqs::types::{
     MessageSystemAttributeNameForSends, MessageSystemAttributeValue, QueueAttributeName,
 };
 
+pub(super) use self::produce::{CallError, Sending};
 use super::message::{AttributeValue, CustomAttribute, Receipt, Received};
 use super::source::{
     ConnectError, EntryOutcome, QueueFacts, REASON_ATTRIBUTE, SourceError, dead_letter_name,

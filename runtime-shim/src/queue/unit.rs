@@ -16,8 +16,15 @@ use super::message::Received;
 use super::settle::{Action, Settled};
 use super::slots::Call;
 use super::source::DeadLetterError;
+use crate::app::Mismatch;
 use crate::invoker::Outcome;
 use crate::metrics::SettlementLabel;
+
+/// The `outcome` of a dead letter that its component refused.
+const REJECTED: &str = "rejected";
+/// The `outcome` and the `error` of one that was never handed to its component.
+const FILTERED: &str = "filtered";
+const NO_FILTER_MATCHES: &str = "no filter matches";
 
 /// What a message became, or nothing where its lease was lost.
 type Handled = Option<Outcome<Verdict>>;
@@ -89,6 +96,7 @@ impl Running {
     /// Sees `unit` through. The heartbeats are part of this future: they end with
     /// it, whatever way it ends.
     pub(super) async fn handle(&self, unit: Vec<Received>) {
+        let unit = self.wanted(unit).await;
         let unit = match &self.consumer.dedup {
             Some(dedup) => self.without_duplicates(dedup, unit).await,
             None => unit,
@@ -108,6 +116,31 @@ impl Running {
             () = self.work(&unit, &leases) => {}
             () = holding => {}
         }
+    }
+
+    /// Settles what no filter of the component matches; the rest.
+    async fn wanted(&self, unit: Vec<Received>) -> Vec<Received> {
+        let Some((filters, mismatch)) = &self.consumer.trigger.filter else {
+            return unit;
+        };
+        let (wanted, unwanted): (Vec<_>, Vec<_>) = unit
+            .into_iter()
+            .partition(|received| filters.matches(received));
+        self.consumer.counters.filtered.inc_by(unwanted.len() as u64);
+        let settle = async |received: &Received| {
+            let until = received.at + self.consumer.visibility;
+            let label = match mismatch {
+                Mismatch::Ack => self.apply(received, Action::Delete, until).await,
+                Mismatch::Keep => SettlementLabel::Left,
+                Mismatch::DeadLetter => {
+                    self.dead_letter(received, FILTERED, NO_FILTER_MATCHES, until)
+                        .await
+                }
+            };
+            self.count(label);
+        };
+        join_all(unwanted.iter().map(settle)).await;
+        wanted
     }
 
     /// Settles what was done before; the rest.
@@ -364,7 +397,7 @@ impl Running {
             }
             Outcome::Completed(Verdict::Leave) => return SettlementLabel::Left,
             Outcome::Completed(Verdict::DeadLetter(reason)) => {
-                return self.reject(received, &reason, until).await;
+                return self.dead_letter(received, REJECTED, &reason, until).await;
             }
             Outcome::Completed(Verdict::Retry(delay)) => {
                 ("the component asks for a retry".to_owned(), delay)
@@ -414,18 +447,24 @@ impl Running {
 
     /// Sends the message to the dead-letter queue with the reason, then removes
     /// it. Where that can't be done, the queue's redrive policy decides.
-    async fn reject(&self, received: &Received, reason: &str, until: Instant) -> SettlementLabel {
+    async fn dead_letter(
+        &self,
+        received: &Received,
+        outcome: &str,
+        reason: &str,
+        until: Instant,
+    ) -> SettlementLabel {
         let component = &self.consumer.trigger.component;
         let note = serde_json::json!({
             "component": component.as_str(),
-            "outcome": "rejected",
+            "outcome": outcome,
             "error": reason,
             "receive_count": received.receive_count,
             "first_received_at": received.system("ApproximateFirstReceiveTimestamp"),
         });
         tracing::warn!(
             %component, message_id = received.id, receive_count = received.receive_count,
-            "message rejected: {reason}"
+            "message {outcome}: {reason}"
         );
         let note = note.to_string();
         let send = self.consumer.source.dead_letter(received, &note);

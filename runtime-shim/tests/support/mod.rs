@@ -11,6 +11,7 @@
 pub mod net;
 pub mod pictures;
 pub mod push;
+pub mod queues;
 pub mod servers;
 pub mod tables;
 pub mod web;
