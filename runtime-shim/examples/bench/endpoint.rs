@@ -51,6 +51,7 @@ struct State {
     load: Load,
     handed_out: AtomicUsize,
     deleted: AtomicUsize,
+    calls: AtomicUsize,
     started: Mutex<Option<Instant>>,
     /// From the first receive until the last delete; 0 before that.
     took_micros: AtomicU64,
@@ -67,6 +68,7 @@ pub(crate) async fn serve(load: Load) -> anyhow::Result<()> {
         load,
         handed_out: AtomicUsize::new(0),
         deleted: AtomicUsize::new(0),
+        calls: AtomicUsize::new(0),
         started: Mutex::new(None),
         took_micros: AtomicU64::new(0),
     });
@@ -93,7 +95,10 @@ async fn answer(
     let (head, body) = request.into_parts();
     let text = if head.uri.path() == "/took" {
         state.took_micros.load(Ordering::Acquire).to_string()
+    } else if head.uri.path() == "/calls" {
+        state.calls.load(Ordering::Relaxed).to_string()
     } else {
+        state.calls.fetch_add(1, Ordering::Relaxed);
         let target = head.headers.get("x-amz-target");
         let action = target.and_then(|value| value.to_str().ok());
         let action = action.and_then(|value| value.strip_prefix("AmazonSQS."));

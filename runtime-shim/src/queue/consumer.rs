@@ -426,10 +426,12 @@ impl Running {
 
     fn begin(self: &Arc<Self>, unit: Vec<Received>, permit: OwnedSemaphorePermit) {
         let running = Arc::clone(self);
-        self.units.spawn(async move {
+        let handling = async move {
             running.handle(unit).await;
             running.slots.give_back(permit);
-        });
+        };
+        // Large, and otherwise copied several times on its way into the task.
+        self.units.spawn(Box::pin(handling));
         self.slots.begun(self.units.len());
     }
 
