@@ -36,6 +36,10 @@ struct Args {
     #[arg(long)]
     quick: bool,
 
+    /// Fail where the consumer is slower than is required of it
+    #[arg(long)]
+    require: bool,
+
     /// Serve the native counter on a free port (used by the benchmark itself)
     #[arg(long, hide = true)]
     native_counter: Option<PathBuf>,
@@ -82,6 +86,7 @@ fn main() -> anyhow::Result<()> {
     }
     let scale = if args.quick { 1 } else { 10 };
     let mut report = Report::default();
+    let mut required = Ok(());
     let wanted = |area| args.only.is_none_or(|only| only == area);
     if wanted(Area::Invocation) {
         report.extend(runtime.block_on(invocation::measure(2_000 * scale))?);
@@ -90,7 +95,9 @@ fn main() -> anyhow::Result<()> {
         report.extend(runtime.block_on(drain::measure(3_000 * scale as usize))?);
     }
     if wanted(Area::Consume) {
-        report.extend(consume::measure(scale as usize, args.python.as_deref())?);
+        let figures = consume::measure(scale as usize, args.python.as_deref())?;
+        required = consume::require(&figures);
+        report.extend(figures);
     }
     if wanted(Area::Requests) {
         report.extend(runtime.block_on(requests::measure(scale))?);
@@ -101,6 +108,9 @@ fn main() -> anyhow::Result<()> {
             .write(&path)
             .with_context(|| format!("cannot write {}", path.display()))?;
         println!("written to {}", path.display());
+    }
+    if args.require {
+        required?;
     }
     Ok(())
 }
