@@ -110,7 +110,7 @@ impl Consumer {
             dedup,
             health: Arc::new(Health::new(format!("queue `{}`", source.name()))),
             dependencies: invoker.dependencies(&trigger.component),
-            handler: Handler::new(&trigger, invoker.queue_export(&trigger.component)),
+            handler: Handler::new(&trigger, invoker.queue_export(&trigger)),
             counters: Counters {
                 received: metrics.received.get_or_create_owned(&labels),
                 filtered: metrics.filtered.get_or_create_owned(&labels),
