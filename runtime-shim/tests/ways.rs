@@ -79,9 +79,14 @@ fn the_account_is_the_same_whoever_handles_the_messages() {
         dead_lettered: 2,
         effects: [vec![1; 25], vec![0; 4]].concat(),
         attempts: 25 + 5 + 2 + 2 * 5,
-        dead: [("error g 0", false), ("reject g 0", true), ("reject g 1", true), ("trap g 0", false)]
-            .map(|(body, told)| (body.to_owned(), told))
-            .to_vec(),
+        dead: [
+            ("error g 0", false),
+            ("reject g 0", true),
+            ("reject g 1", true),
+            ("trap g 0", false),
+        ]
+        .map(|(body, told)| (body.to_owned(), told))
+        .to_vec(),
     };
     std::thread::scope(|scope| {
         let exports = ["", "http_path = \"/\""].map(|options| {

@@ -408,9 +408,8 @@ fn resolve_queue(
             "`http_path` has no meaning beside `forward_to`: write the path into that URL",
         ));
     }
-    let is_path = |path: &String| {
-        path.starts_with('/') && path.parse::<http::uri::PathAndQuery>().is_ok()
-    };
+    let is_path =
+        |path: &String| path.starts_with('/') && path.parse::<http::uri::PathAndQuery>().is_ok();
     if !options.http_path.as_ref().is_none_or(is_path) {
         return Err(conflict("`http_path` is not a path: begin it with `/`"));
     }

@@ -32,7 +32,9 @@ const LONGEST_HIDDEN: Duration = Duration::from_secs(43_200 - 30);
 /// would be refused, and the message would not be hidden at all.
 pub(super) fn hideable(received: &Received, delay: Duration, now: Instant) -> Duration {
     let gone = now.saturating_duration_since(received.at);
-    delay.min(Duration::from_secs(LONGEST_HIDDEN.saturating_sub(gone).as_secs()))
+    delay.min(Duration::from_secs(
+        LONGEST_HIDDEN.saturating_sub(gone).as_secs(),
+    ))
 }
 
 /// The lease on one message.

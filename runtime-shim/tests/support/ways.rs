@@ -84,7 +84,10 @@ impl Queues<'_> {
             let sent = self.call(queue, "SendMessageBatch", json!({"Entries": entries}));
             let sent = sent["Successful"].as_array().unwrap();
             assert_eq!(sent.len(), bodies.len());
-            ids.extend(sent.iter().map(|m| m["MessageId"].as_str().unwrap().to_owned()));
+            ids.extend(
+                sent.iter()
+                    .map(|m| m["MessageId"].as_str().unwrap().to_owned()),
+            );
         }
         ids
     }

@@ -25,14 +25,21 @@ fn group(name: &str, count: usize, verb: impl Fn(usize) -> &'static str) -> (Str
 /// One of each group in turn.
 fn mixed(groups: &Groups) -> Vec<String> {
     let longest = groups.values().map(Vec::len).max().unwrap();
-    let nth = |n: usize| groups.values().filter_map(move |group| group.get(n).cloned());
+    let nth = |n: usize| {
+        groups
+            .values()
+            .filter_map(move |group| group.get(n).cloned())
+    };
     (0..longest).flat_map(nth).collect()
 }
 
 /// No message of `group` is tried after a later one; which are done, and in which order.
 fn in_order(app: &App, group: &str, sent: &[String]) -> Vec<String> {
     let place = |body: &String| sent.iter().position(|sent| sent == body).unwrap();
-    let begun: Vec<usize> = lines(app, &format!("begun/{group}")).iter().map(place).collect();
+    let begun: Vec<usize> = lines(app, &format!("begun/{group}"))
+        .iter()
+        .map(place)
+        .collect();
     assert!(begun.is_sorted(), "{group}: {begun:?}");
     lines(app, &format!("done/{group}"))
 }
@@ -43,7 +50,11 @@ fn a_failing_message_blocks_its_group_alone(app: &App, queues: &Queues<'_>) {
     let groups: Groups = [
         group("fine", 12, |_| "ok"),
         group("bad", 12, |n| if n == 2 { "error" } else { "ok" }),
-        group("worse", 12, |n| if n == 0 || n == 5 { "trap" } else { "ok" }),
+        group(
+            "worse",
+            12,
+            |n| if n == 0 || n == 5 { "trap" } else { "ok" },
+        ),
         group("said", 12, |n| if n == 3 { "reject" } else { "ok" }),
     ]
     .into();
