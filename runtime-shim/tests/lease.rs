@@ -84,7 +84,7 @@ fn heartbeats_end_with_the_call_whatever_way_it_ends() {
     assert_eq!(ends, [1, 1, 5, 15, 0, 0]);
 }
 
-/// The default deadline is below the visibility timeout: what it stops is settled.
+/// The default deadline is below the visibility timeout, and what it stops is settled.
 #[test]
 fn a_call_ends_before_its_lease() {
     let options = "backoff_base_secs = 1\nbackoff_cap_secs = 1";
@@ -96,6 +96,11 @@ fn a_call_ends_before_its_lease() {
     assert_eq!(
         (settled(&app, "retried"), settled(&app, "expired")),
         (10, 0)
+    );
+    assert!(
+        app.log().contains("no answer within 0.8 s"),
+        "{}",
+        app.log()
     );
     let timeouts = "component=\"worker\",outcome=\"timeout\"";
     assert_eq!(

@@ -36,7 +36,8 @@ fn messages() -> Vec<String> {
 }
 
 /// Sends them to the queue of `consumer`; their effects are in the store of `effects`.
-fn account(consumer: &App, effects: &App) -> Account {
+/// Rejected by HTTP, they have a status.
+fn account(consumer: &App, effects: &App, by_http: bool) -> Account {
     let queues = Queues::Embedded(consumer);
     let ids = queues.send_all("jobs", &messages());
     wait_for("the dead letters", || {
@@ -50,6 +51,11 @@ fn account(consumer: &App, effects: &App) -> Account {
             let reason = &letter["MessageAttributes"]["gristmill.reason"]["StringValue"];
             let reason = reason.as_str().unwrap_or_default();
             let told = reason.contains("asked to") && reason.contains("\"outcome\":\"rejected\"");
+            assert_eq!(
+                told && reason.contains("status 422"),
+                told && by_http,
+                "{reason}"
+            );
             (letter["Body"].as_str().unwrap().to_owned(), told)
         })
         .collect();
@@ -92,13 +98,13 @@ fn the_account_is_the_same_whoever_handles_the_messages() {
         let exports = ["", "http_path = \"/\""].map(|options| {
             scope.spawn(move || {
                 let app = one_at_a_time(options);
-                account(&app, &app)
+                account(&app, &app, !options.is_empty())
             })
         });
         let forwarded = scope.spawn(|| {
             let server = App::start(&served());
             let forward = format!("forward_to = \"{}\"", server.url("/ways"));
-            account(&one_at_a_time(&forward), &server)
+            account(&one_at_a_time(&forward), &server, true)
         });
         for (way, account) in exports.into_iter().chain([forwarded]).enumerate() {
             assert_eq!(account.join().unwrap(), expected, "way {way}");
