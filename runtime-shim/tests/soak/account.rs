@@ -6,9 +6,14 @@ use std::fmt;
 use std::path::Path;
 
 use serde_json::Value;
+use sha2::{Digest, Sha256};
 
+use crate::QUEUES;
 use crate::chaos::{Life, read, store};
 use crate::plan::{Kind, Planned};
+
+/// How the log begins to tell that a message is handled again.
+const AGAIN: &str = "handled again";
 
 /// Everything that one queue and the component on it left behind.
 pub struct Left<'a> {
@@ -186,7 +191,7 @@ fn read_log(lives: &[Life], kinds: &HashMap<&str, Kind>) -> Log {
             continue;
         };
         let message = line["message"].as_str().unwrap_or_default();
-        if message.starts_with("handled again") {
+        if message.starts_with(AGAIN) {
             log.again += 1;
         } else if message.starts_with("the lease was lost") {
             log.leases_lost += 1;
@@ -307,31 +312,50 @@ fn calls(account: &mut Account, results: &Results, left: &Left<'_>) {
     );
 }
 
-/// Messages that were begun and had no end when the shim was killed. The last life
-/// ended when all was done.
+/// Messages that were begun and had no end when the shim was killed. One that an
+/// earlier kill had left so counts again if it was begun again since.
 fn in_flight(account: &mut Account, left: &Left<'_>) -> u64 {
+    // The last life ended when all was done.
     let killed = &left.lives[..left.lives.len() - 1];
-    let mut before: &BTreeSet<String> = &BTreeSet::new();
+    let mut before = &BTreeSet::new();
     let mut all = 0;
     for (kill, life) in killed.iter().enumerate() {
         let here = &life.in_flight[left.queue];
+        let again = begun_again(&life.log, QUEUES[left.queue]);
+        let held = |key: &&String| !before.contains(*key) || again.contains(*key);
+        let held = here.iter().filter(held).count() as u64;
         let what = format!("in flight at kill {}", kill + 1);
-        let fresh = here.difference(before).count() as u64;
-        account.at_most(what, fresh, left.most_in_flight);
-        all += here.len() as u64;
+        account.at_most(what, held, left.most_in_flight);
+        all += held;
         before = here;
     }
     all
+}
+
+/// The keys of the de-duplication store of what was handled again.
+fn begun_again(log: &str, queue: &str) -> BTreeSet<String> {
+    let lines = log
+        .lines()
+        .filter_map(|line| serde_json::from_str::<Value>(line).ok());
+    let again = lines.filter(|line| {
+        let message = line["message"].as_str();
+        message.is_some_and(|message| message.starts_with(AGAIN))
+    });
+    let key = |line: Value| {
+        let id = line["message_id"].as_str().unwrap_or_default().to_owned();
+        let digest = Sha256::new().chain_update(b"id ").chain_update(id);
+        let digest = digest.finalize();
+        let hex: String = digest.iter().map(|byte| format!("{byte:02x}")).collect();
+        format!("gristmill-dedup/{queue}/{hex}")
+    };
+    again.map(key).collect()
 }
 
 /// Each time a message is handled again is logged and counted, the latter for as
 /// long as the process lives.
 pub fn metrics(account: &mut Account, lives: &[Life]) {
     let Some(last) = lives.last() else { return };
-    let logged = last
-        .log
-        .lines()
-        .filter(|line| line.contains("handled again"));
+    let logged = last.log.lines().filter(|line| line.contains(AGAIN));
     account.exactly(
         "gristmill_reinvocations_total in the last life (= as logged)",
         last.reinvocations,
