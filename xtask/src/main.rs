@@ -12,6 +12,7 @@ mod portal;
 mod printer;
 mod process;
 mod servers;
+mod soak;
 mod staging;
 mod suites;
 mod up;
@@ -92,6 +93,19 @@ enum Command {
         #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
         arguments: Vec<String>,
     },
+    /// Drain two queues while everything fails that can, and account for every message.
+    ///
+    /// Components trap and err, the endpoint has outages, messages come twice, and the
+    /// shim is killed three times. Prints the account; exit code 1 if it does not
+    /// balance. `cargo xtask test` has a short form.
+    Soak {
+        /// Messages for the standard queue; a tenth as many go through the FIFO queue.
+        #[arg(long, default_value_t = 200_000, value_parser = clap::value_parser!(u64).range(1_000..))]
+        messages: u64,
+        /// What happens, and when; without it, each run is another.
+        #[arg(long)]
+        seed: Option<u64>,
+    },
     /// Build the host, and install it as Spin's plugins trigger-sqs and trigger-cron.
     ///
     /// `spin up` then runs queues and schedules by Gristmill. The packages, as
@@ -148,6 +162,7 @@ fn run(arguments: Arguments) -> Result<()> {
         Command::Lint => lint::run(&workspace),
         Command::Screenshots => portal::screenshots(&workspace),
         Command::Bench { arguments } => bench::run(&workspace, &arguments),
+        Command::Soak { messages, seed } => soak::run(&workspace, messages, seed),
         Command::Plugin { into } => plugin::run(&workspace, into),
         Command::Setup { target_from } => setup(&workspace, target_from),
     }

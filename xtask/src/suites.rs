@@ -324,18 +324,28 @@ fn tests(
     venv: Option<&Venv>,
     limit_minutes: u64,
 ) -> Task {
+    let mut cargo = cargo_test(workspace, packages);
+    cargo.args(targets);
+    if let Some(venv) = venv {
+        cargo.env("GRISTMILL_TEST_PYTHON", venv.python());
+    }
+    Task::new(name, cargo, limit_minutes)
+}
+
+fn cargo_test(workspace: &Workspace, packages: &[&str]) -> Command {
     let mut cargo = workspace.cargo();
     // What fails in one file says nothing about the others.
     cargo.args(["test", "--release", "--no-fail-fast"]);
     for package in packages {
         cargo.args(["--package", package]);
     }
-    cargo.args(targets);
     without_accounts(&mut cargo);
-    if let Some(venv) = venv {
-        cargo.env("GRISTMILL_TEST_PYTHON", venv.python());
-    }
-    Task::new(name, cargo, limit_minutes)
+    cargo
+}
+
+/// `cargo test` of the host, for one test by its name.
+pub(crate) fn host_test(workspace: &Workspace) -> Command {
+    cargo_test(workspace, HOST)
 }
 
 /// Whatever account the machine is logged in to is none of the tests' business.

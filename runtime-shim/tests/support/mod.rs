@@ -288,6 +288,17 @@ impl App {
         }
     }
 
+    /// SIGKILL; the log to its last line.
+    pub fn kill_and_read(&mut self) -> String {
+        let log = Arc::clone(&self.process().log);
+        self.kill();
+        wait_for("the end of the log", || {
+            (Arc::strong_count(&log) == 1).then_some(())
+        });
+        let log = log.lock().unwrap();
+        log.clone()
+    }
+
     /// Sends a signal.
     pub fn signal(&self, signal: &str) {
         self.process().signal(signal);

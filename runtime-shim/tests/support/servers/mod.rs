@@ -21,7 +21,7 @@ pub use dynamodb::DynamoLocal;
 pub use ministack::Ministack;
 pub use mosquitto::Mosquitto;
 pub use postgres::Postgres;
-pub use process::{Kind, Server};
+pub use process::{Kind, Port, Server};
 pub use queue::QueueServer;
 pub use redis::Redis;
 pub use registry::Registry;

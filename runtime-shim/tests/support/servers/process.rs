@@ -184,12 +184,22 @@ impl<K: Kind> Drop for Server<K> {
 }
 
 /// A number that no other server of this user's tests has, in this or another process.
-struct Port {
+pub struct Port {
     number: u16,
     _lock: File,
 }
 
 impl Port {
+    /// For a server within this process.
+    pub fn reserve_for_user() -> Self {
+        Self::reserve(tempfile::tempdir().unwrap().path())
+    }
+
+    /// Which one it is.
+    pub fn number(&self) -> u16 {
+        self.number
+    }
+
     /// Of the user who owns `dir`.
     fn reserve(dir: &Path) -> Self {
         let user = fs::metadata(dir).unwrap().uid();
