@@ -127,7 +127,7 @@ fn a_trap_costs_only_its_own_message() {
 #[test]
 fn a_stuck_message_buries_nobody_beside_it() {
     let app = App::start(&batch(
-        "batch_window_ms = 500\ntimeout_secs = 1\nbackoff_base_secs = 1",
+        "batch_window_ms = 2000\ntimeout_secs = 1\nbackoff_base_secs = 1",
     ));
     let ids = send_all(&app, &["ok 1", "ok 2", "stuck", "ok 3", "ok 4"]);
     wait_for("the dead letter", || {
