@@ -123,6 +123,23 @@ fn a_trap_costs_only_its_own_message() {
     assert_eq!(settled(&app, "deleted"), 2.0);
 }
 
+/// One that is stuck fails those beside it; it must not make dead letters of them.
+#[test]
+fn a_stuck_message_buries_nobody_beside_it() {
+    let app = App::start(&batch(
+        "batch_window_ms = 2000\ntimeout_secs = 1\nbackoff_base_secs = 1",
+    ));
+    let ids = send_all(&app, &["ok 1", "ok 2", "stuck", "ok 3", "ok 4"]);
+    wait_for("the dead letter", || {
+        (app.depth("jobs-dlq").0 >= 1).then_some(())
+    });
+    wait_until_empty(&app, "jobs");
+    assert_eq!(app.depth("jobs-dlq").0, 1);
+    for id in [&ids[0], &ids[1], &ids[3], &ids[4]] {
+        assert_eq!(result(&app, id).0, 200);
+    }
+}
+
 #[test]
 fn batches_grow_beyond_one_receive() {
     let mut app = App::start(&batch("batch_size = 50\nmax_concurrency = 1"));

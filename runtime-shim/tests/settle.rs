@@ -1,5 +1,5 @@
-//! Settling against an endpoint that fails now and then: single entries are done again,
-//! receipts that expired are reported, and nothing is lost.
+//! A queue's endpoint that fails now and then: single entries are settled again, receipts
+//! that expired are reported, an answer that is lost is asked for again.
 #![allow(clippy::unwrap_used, missing_docs, reason = "tests")]
 
 mod support;
@@ -8,14 +8,18 @@ use std::collections::BTreeMap;
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{TcpListener, TcpStream};
 use std::sync::{Arc, Mutex};
+use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
 use support::servers::QueueServer;
 use support::ways::{CREDENTIALS, Queues, lines, settled, ways};
 use support::{App, agent, wait_for};
 
-/// Which entry of a call fails with this code, and whether that is the caller's fault.
+/// An action whose last entry fails with this code, and whether that is the caller's
+/// fault; or whose answer is lost.
 type Fault = (&'static str, &'static str, bool);
+
+const LOST: &str = "the answer is lost";
 
 /// A way to a queue server on which single entries of batch calls fail: the n-th call
 /// of an action takes the n-th of its faults.
@@ -38,6 +42,9 @@ impl Faulty {
                     while let Some((action, body)) = read_request(&stream) {
                         let fault = take(&seen, faults, &action, &body);
                         let (status, text) = forward(&endpoint, &action, body, fault);
+                        if fault.is_some_and(|(_, code, _)| *code == LOST) {
+                            return;
+                        }
                         let head = format!(
                             "HTTP/1.1 {status} Status\r\ncontent-type: application/x-amz-json-1.0\r\n\
                              content-length: {}\r\n\r\n",
@@ -66,7 +73,7 @@ fn take(
     action: &str,
     body: &Value,
 ) -> Option<&'static Fault> {
-    let entries = body["Entries"].as_array()?.len();
+    let entries = body["Entries"].as_array().map_or(0, Vec::len);
     let mut seen = seen.lock().unwrap();
     let calls = seen.entry(action.to_owned()).or_default();
     calls.push(entries);
@@ -76,7 +83,8 @@ fn take(
 
 /// Hands the call on, without the entry that fails: the last.
 fn forward(endpoint: &str, action: &str, mut body: Value, fault: Option<&Fault>) -> (u16, String) {
-    let failed = fault.map(|(_, code, sender)| {
+    let of_entry = fault.filter(|(_, code, _)| *code != LOST);
+    let failed = of_entry.map(|(_, code, sender)| {
         let entry = body["Entries"].as_array_mut().unwrap().pop().unwrap();
         json!({"Id": entry["Id"], "Code": code, "SenderFault": sender})
     });
@@ -240,4 +248,20 @@ fn the_reason_of_a_dead_letter_is_the_last_one() {
         .as_str()
         .unwrap();
     assert!(reason.contains("asked to"), "{reason}");
+}
+
+/// The client asks again, and gets the same messages: nobody waits for their leases of
+/// 30 s to end, and none counts as received twice.
+#[test]
+fn an_answer_that_is_lost_blocks_no_group() {
+    let server = QueueServer::start("orders.fifo");
+    let faulty = Faulty::new(&server, &[("ReceiveMessage", LOST, false)]);
+    let app = start(&server, &faulty, "");
+    let queues = Queues::Server(&server);
+    let bodies: Vec<String> = (0..5).map(|n| format!("ok g {n}")).collect();
+    let sent = Instant::now();
+    queues.send_all("orders.fifo", &bodies);
+    queues.wait_until_empty("orders.fifo");
+    assert!(sent.elapsed() < Duration::from_secs(15), "{sent:?}");
+    assert_eq!(lines(&app, "done/g"), bodies);
 }

@@ -106,9 +106,13 @@ impl SqsSource {
         wait: Duration,
         visibility: Duration,
     ) -> Result<Vec<Received>, SourceError> {
+        // Where an answer is lost, the client's second try gets the same messages:
+        // else their groups would be blocked until the leases end.
+        let attempt = is_fifo(&self.facts.name).then(|| format!("{:032x}", fastrand::u128(..)));
         let answer = self
             .poller
             .receive_message()
+            .set_receive_request_attempt_id(attempt)
             .queue_url(&self.url)
             .max_number_of_messages(max.into())
             .wait_time_seconds(wait.as_secs() as i32)

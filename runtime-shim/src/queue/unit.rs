@@ -26,6 +26,10 @@ const REJECTED: &str = "rejected";
 const FILTERED: &str = "filtered";
 const NO_FILTER_MATCHES: &str = "no filter matches";
 
+/// The receive from which on a message has a call of its own: it, or one beside it, has
+/// failed twice.
+const ALONE_FROM: u32 = 3;
+
 /// What a message became, or nothing where its lease was lost.
 type Handled = Option<Outcome<Verdict>>;
 
@@ -129,9 +133,13 @@ impl Running {
             Some(dedup) => self.without_duplicates(dedup, &unit, &mut fates).await,
             None => Vec::new(),
         };
-        let unit = self.in_order(unit, &fates).await;
+        let mut unit = self.in_order(unit, &fates).await;
         if unit.is_empty() {
             return;
+        }
+        if !self.consumer.source.is_fifo() {
+            // Those that may be alone, last.
+            unit.sort_by_key(|received| received.receive_count >= ALONE_FROM);
         }
         let leases = self.leases(&unit);
         let heartbeats = &self.consumer.counters.heartbeats;
@@ -270,34 +278,58 @@ impl Running {
         }
     }
 
-    /// One call for all. Where that traps, each gets a call of its own: a trap
-    /// costs only the message that it is for.
+    /// One call for all, but for those that have failed often: one that takes others
+    /// down with it must not do so until they are dead letters.
     async fn in_one_call(&self, unit: &[Received], leases: &[Lease<'_>]) {
+        let often = |received: &Received| received.receive_count >= ALONE_FROM;
+        let together = match unit.iter().position(often) {
+            // The order must hold.
+            Some(_) if self.consumer.source.is_fifo() => 0,
+            Some(first) => first,
+            None => unit.len(),
+        };
+        let (unit, alone) = unit.split_at(together);
+        let (leases, leases_alone) = leases.split_at(together);
+        if !unit.is_empty() {
+            self.together(unit, leases).await;
+        }
+        self.alone(alone, leases_alone, unit.is_empty()).await;
+    }
+
+    /// One call. Where that traps, each gets a call of its own: a trap costs only the
+    /// message that it is for.
+    async fn together(&self, unit: &[Received], leases: &[Lease<'_>]) {
         let handled = self.call(unit, leases).await;
         if let [Some(Outcome::Trap(reason)), _, ..] = handled.as_slice() {
             tracing::warn!(
                 component = %self.consumer.trigger.component, messages = unit.len(),
                 "a batch trapped, and its messages are handed over one by one: {reason}"
             );
-            let mut order = Order::new(self.consumer.source.is_fifo());
-            for (index, received) in unit.iter().enumerate() {
-                let lease = &leases[index];
-                if order.is_blocked(received) || self.stop.is_cancelled() {
-                    order.block(received);
-                    self.release_all([(received, lease)]).await;
-                    continue;
-                }
-                let one = index..=index;
-                let mut handled = self.call(&unit[one.clone()], &leases[one]).await;
-                let handled = handled.pop().flatten();
-                order.admits(received, &handled);
-                if self.settle(received, lease, handled).await == Fate::Held {
-                    order.block(received);
-                }
-            }
-            return;
+            self.alone(unit, leases, false).await;
+        } else {
+            self.settle_all(unit, leases, handled).await;
         }
-        self.settle_all(unit, leases, handled).await;
+    }
+
+    /// A call for each. Where the host stops, the rest is handed back, but for the
+    /// first where nothing of the unit was handled before it.
+    async fn alone(&self, unit: &[Received], leases: &[Lease<'_>], first: bool) {
+        let mut order = Order::new(self.consumer.source.is_fifo());
+        for (index, (received, lease)) in unit.iter().zip(leases).enumerate() {
+            let begins = (first && index == 0) || !self.stop.is_cancelled();
+            if !begins || order.is_blocked(received) {
+                order.block(received);
+                self.release_all([(received, lease)]).await;
+                continue;
+            }
+            let one = index..=index;
+            let mut handled = self.call(&unit[one.clone()], &leases[one]).await;
+            let handled = handled.pop().flatten();
+            order.admits(received, &handled);
+            if self.settle(received, lease, handled).await == Fate::Held {
+                order.block(received);
+            }
+        }
     }
 
     /// One call to `handle-batch`; something for each message.

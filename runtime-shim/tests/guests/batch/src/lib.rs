@@ -39,6 +39,9 @@ fn handle(results: &Store, message: &Message) -> Outcome {
     let body = message.body.as_str();
     match body.split(' ').next().unwrap_or_default() {
         "panic" => panic!("asked to panic"),
+        "stuck" => loop {
+            std::hint::black_box(());
+        },
         "sleep" => {
             let millis = body.split(' ').nth(1).and_then(|word| word.parse().ok());
             std::thread::sleep(Duration::from_millis(millis.unwrap_or(0)));
