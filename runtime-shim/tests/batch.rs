@@ -212,13 +212,6 @@ fn what_was_done_is_not_done_again() {
     };
     assert_eq!(attempts(&app, "sleep-1"), 1);
 
-    // Two that are the same, at the same time: the later one waits for the first.
-    send(&app, "sleep 1200", "at once");
-    send(&app, "sleep 1200", "at once");
-    wait_until_empty(&app, "jobs");
-    assert_eq!(settled(&app, "duplicate"), 2.0);
-    assert_eq!(attempts(&app, "sleep-1200"), 1);
-
     // An error is no completion, and no unknown end.
     send(&app, "error", "b");
     wait_for("a second attempt", || {

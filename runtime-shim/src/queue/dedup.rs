@@ -2,12 +2,8 @@
 //! it was done is deleted without a second call. Entries expire by themselves.
 //!
 //! A message that was begun and has no end (the process was killed, or lost the
-//! lease) is handled again, and counted: nobody knows how far it came. Of two that
-//! are the same and are here at the same time, the later one waits for the other's
-//! end.
+//! lease) is handled again, and counted: nobody knows how far it came.
 
-use std::collections::BTreeSet;
-use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use futures::StreamExt;
@@ -30,32 +26,6 @@ pub(super) struct Dedup {
     attribute: Option<String>,
     queue: String,
     reinvocations: Counter,
-    /// Keys of the messages that this process has begun, and not ended. No more than
-    /// are in flight.
-    here: Arc<Mutex<BTreeSet<String>>>,
-}
-
-/// What is to be done with a message.
-pub(super) enum Begun {
-    /// It is to be handled, and nobody else here handles it while this lives.
-    Mine(Claim),
-    /// It was done already.
-    Done,
-    /// The same message is being handled in this process.
-    Elsewhere,
-}
-
-/// The right to handle a message; ends when it is dropped.
-pub(super) struct Claim {
-    key: String,
-    here: Arc<Mutex<BTreeSet<String>>>,
-}
-
-impl Drop for Claim {
-    fn drop(&mut self) {
-        let mut here = self.here.lock().unwrap_or_else(PoisonError::into_inner);
-        here.remove(&self.key);
-    }
 }
 
 /// What is known of a message.
@@ -80,12 +50,12 @@ impl Dedup {
             attribute,
             queue: queue.to_owned(),
             reinvocations,
-            here: Arc::default(),
         }
     }
 
-    /// What is to be done with each of `unit`. Notes that those to be handled begin.
-    pub(super) async fn begin(&self, unit: &[Received]) -> Result<Vec<Begun>, StoreError> {
+    /// Whether each of `unit` is to be handled, or was done already. Notes that
+    /// those to be handled begin.
+    pub(super) async fn begin(&self, unit: &[Received]) -> Result<Vec<bool>, StoreError> {
         // Not by a closure: the compiler takes it for one that is too particular.
         let mut asked = Vec::with_capacity(unit.len());
         for received in unit {
@@ -96,13 +66,11 @@ impl Dedup {
         answers.into_iter().collect()
     }
 
-    async fn begin_one(&self, received: &Received) -> Result<Begun, StoreError> {
-        let Some(claim) = self.claim(self.key(received)) else {
-            return Ok(Begun::Elsewhere);
-        };
-        let value = self.store.current(&claim.key).await?;
+    async fn begin_one(&self, received: &Received) -> Result<bool, StoreError> {
+        let key = self.key(received);
+        let value = self.store.current(&key).await?;
         match known(value.as_deref(), now()) {
-            Known::Done => return Ok(Begun::Done),
+            Known::Done => return Ok(false),
             Known::Begun => {
                 self.reinvocations.inc();
                 tracing::info!(
@@ -112,16 +80,8 @@ impl Dedup {
             }
             Known::Nothing => {}
         }
-        self.note(claim.key.clone(), BEGUN).await?;
-        Ok(Begun::Mine(claim))
-    }
-
-    fn claim(&self, key: String) -> Option<Claim> {
-        let mut here = self.here.lock().unwrap_or_else(PoisonError::into_inner);
-        here.insert(key.clone()).then(|| Claim {
-            key,
-            here: Arc::clone(&self.here),
-        })
+        self.note(key, BEGUN).await?;
+        Ok(true)
     }
 
     /// Notes that `received` is done.

@@ -9,7 +9,7 @@ use futures::future::join_all;
 use futures::stream::FuturesUnordered;
 
 use super::consumer::Running;
-use super::dedup::{Begun, Claim, Dedup};
+use super::dedup::Dedup;
 use super::handler::{Desk, Handler, Verdict};
 use super::lease::{Lease, all_lost};
 use super::message::Received;
@@ -97,10 +97,9 @@ impl Running {
     /// it, whatever way it ends.
     pub(super) async fn handle(&self, unit: Vec<Received>) {
         let unit = self.wanted(unit).await;
-        // Claims are held until all of the unit is settled.
-        let (unit, _claims) = match &self.consumer.dedup {
+        let unit = match &self.consumer.dedup {
             Some(dedup) => self.without_duplicates(dedup, unit).await,
-            None => (unit, Vec::new()),
+            None => unit,
         };
         if unit.is_empty() {
             return;
@@ -147,64 +146,41 @@ impl Running {
         wanted
     }
 
-    /// Settles what was done before, and puts off what is being done; the rest.
-    async fn without_duplicates(
-        &self,
-        dedup: &Dedup,
-        unit: Vec<Received>,
-    ) -> (Vec<Received>, Vec<Claim>) {
-        let begun = match dedup.begin(&unit).await {
-            Ok(begun) => begun,
+    /// Settles what was done before; the rest.
+    async fn without_duplicates(&self, dedup: &Dedup, unit: Vec<Received>) -> Vec<Received> {
+        let until = |received: &Received| received.at + self.consumer.visibility;
+        let fresh = match dedup.begin(&unit).await {
+            Ok(fresh) => fresh,
             Err(error) => {
                 tracing::warn!(
                     component = %self.consumer.trigger.component,
                     "the de-duplication store does not answer, and messages are retried: {error}"
                 );
-                join_all(unit.iter().map(|received| self.put_off(received))).await;
-                return (Vec::new(), Vec::new());
+                let retry = async |received: &Received| {
+                    let later = Action::Hide(self.backoff(received));
+                    self.count(self.apply(received, later, until(received)).await);
+                };
+                join_all(unit.iter().map(retry)).await;
+                return Vec::new();
             }
         };
-        let mut order = Order::new(self.consumer.source.is_fifo());
-        let (mut rest, mut claims) = (Vec::new(), Vec::new());
-        let (mut duplicates, mut later) = (Vec::new(), Vec::new());
-        for (received, begun) in unit.into_iter().zip(begun) {
-            match begun {
-                Begun::Done => duplicates.push(received),
-                Begun::Mine(claim) if !order.is_blocked(&received) => {
-                    rest.push(received);
-                    claims.push(claim);
-                }
-                // It comes again when the one here has ended, which may be a failure.
-                Begun::Elsewhere => {
-                    order.block(&received);
-                    later.push(received);
-                }
-                Begun::Mine(_) => {
-                    dedup.forget(&received).await;
-                    later.push(received);
-                }
+        let (mut rest, mut duplicates) = (Vec::new(), Vec::new());
+        for (received, fresh) in unit.into_iter().zip(fresh) {
+            if fresh {
+                rest.push(received);
+            } else {
+                duplicates.push(received);
             }
         }
         let delete = async |received: &Received| {
-            let until = received.at + self.consumer.visibility;
-            let deleted = self.apply(received, Action::Delete, until).await;
+            let deleted = self.apply(received, Action::Delete, until(received)).await;
             self.count(match deleted {
                 SettlementLabel::Deleted => SettlementLabel::Duplicate,
                 other => other,
             });
         };
-        tokio::join!(
-            join_all(duplicates.iter().map(delete)),
-            join_all(later.iter().map(|received| self.put_off(received))),
-        );
-        (rest, claims)
-    }
-
-    /// Hides a message that was not handled for its back-off.
-    async fn put_off(&self, received: &Received) {
-        let until = received.at + self.consumer.visibility;
-        let later = Action::Hide(self.backoff(received));
-        self.count(self.apply(received, later, until).await);
+        join_all(duplicates.iter().map(delete)).await;
+        rest
     }
 
     async fn work(&self, unit: &[Received], leases: &[Lease<'_>]) {
