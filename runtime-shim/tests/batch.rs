@@ -7,7 +7,7 @@ mod support;
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{TcpListener, TcpStream};
 use std::sync::mpsc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use serde_json::json;
 use support::{App, get, wait_for, wasm, with_probe, worker};
@@ -212,6 +212,13 @@ fn what_was_done_is_not_done_again() {
     };
     assert_eq!(attempts(&app, "sleep-1"), 1);
 
+    // Two that are the same, at the same time: the later one waits for the first.
+    send(&app, "sleep 1200", "at once");
+    send(&app, "sleep 1200", "at once");
+    wait_until_empty(&app, "jobs");
+    assert_eq!(settled(&app, "duplicate"), 2.0);
+    assert_eq!(attempts(&app, "sleep-1200"), 1);
+
     // An error is no completion, and no unknown end.
     send(&app, "error", "b");
     wait_for("a second attempt", || {
@@ -235,40 +242,62 @@ fn what_was_done_is_not_done_again() {
     });
 }
 
-/// A component that exports no handler of messages gets requests.
+/// A component that exports no handler of messages gets requests: its status decides.
 #[test]
 fn the_http_export_handles_messages() {
     let probe = wasm("guest_probe");
-    let app = App::start(&with_probe(
-        "http",
-        &format!(
+    let consumer = |queue: &str, path: &str| {
+        format!(
             r#"
             [[trigger.sqs]]
-            component = "desk"
-            queue_url = "http://127.0.0.1:9324/000000000000/jobs"
-            [application.trigger.sqs.desk]
-            http_path = "/no-such-verb"
-            [[trigger.sqs]]
-            component = "fine"
-            queue_url = "http://127.0.0.1:9324/000000000000/fine"
-            [application.trigger.sqs.fine]
-            http_path = "/sleep/1"
-            [component.desk]
-            source = {probe}
-            key_value_stores = ["results"]
-            [component.fine]
+            component = "{queue}"
+            queue_url = "http://127.0.0.1:9324/000000000000/{queue}"
+            [application.trigger.sqs.{queue}]
+            http_path = "{path}"
+            backoff_base_secs = 1
+            backoff_cap_secs = 1
+            [component.{queue}]
             source = {probe}
             key_value_stores = ["results"]
             "#
-        ),
-    ));
-    app.send("fine", "{}");
-    wait_until_empty(&app, "fine");
-    assert_eq!(settled(&app, "deleted"), 1.0);
-    app.send("jobs", "{}");
-    wait_for("a verdict", || {
-        (settled(&app, "dead_lettered") + settled(&app, "retried") >= 1.0).then_some(())
+        )
+    };
+    let paths = [
+        ("fine", "/sleep/1"),
+        ("rejected", "/no-such-verb"),
+        ("failing", "/sleep/x"),
+    ];
+    let consumers = paths.map(|(queue, path)| consumer(queue, path)).concat();
+    let app = App::start(&with_probe("http", &consumers));
+    let settled = |queue: &str, settlement: &str| {
+        let labels = format!("component=\"{queue}\",settlement=\"{settlement}\"");
+        app.metric("gristmill_messages_settled_total", &labels)
+    };
+    for (queue, _) in paths {
+        app.send(queue, "{}");
+    }
+    for (queue, _) in paths {
+        wait_until_empty(&app, queue);
+    }
+    let account = paths.map(|(queue, _)| {
+        ["deleted", "dead_lettered", "retried"].map(|settlement| settled(queue, settlement))
     });
+    // 500 is retried until redrive takes the message.
+    assert_eq!(account, [[1.0, 0.0, 0.0], [0.0, 1.0, 0.0], [0.0, 0.0, 5.0]]);
+    let letter = |queue: &str| {
+        let dead = json!({"QueueName": format!("{queue}-dlq"), "MessageAttributeNames": ["All"]});
+        let reason = &app.sqs("ReceiveMessage", dead)["Messages"][0]["MessageAttributes"];
+        reason["gristmill.reason"]["StringValue"]
+            .as_str()
+            .map(str::to_owned)
+    };
+    let reason = letter("rejected").unwrap();
+    assert!(
+        reason.contains("status 404 Not Found: the probe knows no such thing"),
+        "{reason}"
+    );
+    assert_eq!(letter("failing"), None);
+    assert_eq!(app.depth("failing-dlq").1, 1);
 }
 
 /// One request that the server got: its head in lower case, and its body.
@@ -317,7 +346,13 @@ fn read_request(stream: &TcpStream) -> Option<Request> {
 
 #[test]
 fn forwarded_messages_are_settled_by_the_status() {
-    let (url, requests) = server(&["204 No Content", "503 Busy", "200 OK", "422 No"]);
+    let (url, requests) = server(&[
+        "204 No Content",
+        "503 Busy",
+        "429 Slow\r\nretry-after: 3",
+        "200 OK",
+        "422 No",
+    ]);
     let options = format!(
         "forward_to = \"{url}\"\nmax_concurrency = 1\nbackoff_base_secs = 1\nbackoff_cap_secs = 1"
     );
@@ -339,6 +374,10 @@ fn forwarded_messages_are_settled_by_the_status() {
     app.send("jobs", "busy, then not");
     assert!(next().0.contains("gristmill-receive-count: 1"));
     assert!(next().0.contains("gristmill-receive-count: 2"));
+    let told = Instant::now();
+    assert!(next().0.contains("gristmill-receive-count: 3"));
+    // Longer than any back-off here.
+    assert!(told.elapsed() > Duration::from_secs(2), "{told:?}");
     app.send("jobs", "never");
     next();
     wait_for("the dead letter", || {
@@ -346,5 +385,5 @@ fn forwarded_messages_are_settled_by_the_status() {
     });
     wait_until_empty(&app, "jobs");
     assert_eq!(settled(&app, "deleted"), 2.0);
-    assert_eq!(settled(&app, "retried"), 1.0);
+    assert_eq!(settled(&app, "retried"), 2.0);
 }

@@ -97,13 +97,86 @@ fn this_application_lacks_nothing() {
 
     let queues = report["queues"].as_array().unwrap();
     let messages = "http://127.0.0.1:9324/000000000000/messages";
-    assert!(
-        queues.iter().any(|queue| queue["queue_url"] == messages
-            && queue["component"] == "process-message-worker")
-    );
+    assert!(queues.iter().any(|queue| queue["queue_url"] == messages
+        && queue["component"] == "process-message-worker"
+        && queue["handler"] == "handle-queue-message"));
     let routes = report["routes"].as_array().unwrap();
     assert!(routes.iter().any(|route| route["route"] == "/counter/..."));
     assert!(!report["schedules"].as_array().unwrap().is_empty());
+}
+
+/// Who handles messages is not seen in the manifest, and neither are defaults.
+#[test]
+fn each_queue_says_who_handles_it_and_how() {
+    let consumer = |component: &str, guest: &str, options: &str| {
+        let source = wasm(guest);
+        format!(
+            "[[trigger.sqs]]\ncomponent = \"{component}\"\n\
+             queue_url = \"http://127.0.0.1:9324/000000000000/{component}\"\n\
+             [application.trigger.sqs.{component}]\n{options}\n\
+             [component.{component}]\nsource = {source}\nkey_value_stores = [\"results\"]\n"
+        )
+    };
+    let consumers = [
+        consumer("a", "guest_batch", "batch_size = 50\nbatch_window_ms = 20"),
+        consumer(
+            "b",
+            "guest_batch",
+            "sandbox = \"message\"\ntimeout_secs = 7",
+        ),
+        consumer(
+            "c",
+            "guest_ways",
+            "min_concurrency = 3\nsandbox = \"batch\"",
+        ),
+        consumer(
+            "d",
+            "guest_ways",
+            "http_path = \"/x\"\ndedup_store = \"results\"",
+        ),
+        consumer(
+            "e",
+            "guest_ways",
+            "forward_to = \"http://h/p\"\nbackoff_cap_secs = 5",
+        ),
+        consumer(
+            "f",
+            "guest_probe",
+            "filter = { body = [\"x\"] }\nfilter_mismatch = \"keep\"",
+        ),
+        consumer("g", "guest_command", "max_concurrency = 9"),
+    ]
+    .concat();
+    let checked = check(&[("spin.toml", &with_probe("mill", &consumers))], &[]);
+    let stdout = text(&checked.stdout);
+    for (component, by) in [
+        (
+            "a",
+            "handle-batch: 64 at once, batches of up to 50 within 20 ms, back-off 2 to 900 s",
+        ),
+        (
+            "b",
+            "handle-batch: 64 at once, 7 s each, back-off 2 to 900 s",
+        ),
+        (
+            "c",
+            "handle-queue-message: 3 to 64 at once, batches of up to 10 within 0 ms, back-off 2 to 900 s",
+        ),
+        (
+            "d",
+            "wasi:http/incoming-handler: 64 at once, back-off 2 to 900 s, de-duplicated in results",
+        ),
+        ("e", "http://h/p: 64 at once, back-off 2 to 5 s"),
+        (
+            "f",
+            "wasi:http/incoming-handler: 64 at once, back-off 2 to 900 s, filtered, others: keep",
+        ),
+        ("g", "wasi:cli/run: 9 at once, back-off 2 to 900 s"),
+    ] {
+        let url = format!("http://127.0.0.1:9324/000000000000/{component}");
+        let expected = format!("queue {url} -> {component}\n  by {by}\n");
+        assert!(stdout.contains(&expected), "`{expected}` not in\n{stdout}");
+    }
 }
 
 #[test]

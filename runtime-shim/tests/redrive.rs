@@ -197,3 +197,42 @@ fn a_killed_run_loses_nothing() {
     assert!(hidden <= 10, "{hidden}");
     assert!(moved.len() >= 50, "{moved:?}");
 }
+
+/// Dead letters of a FIFO queue go back with their groups, in their order; a run that is
+/// repeated brings none of them twice.
+#[test]
+fn dead_letters_of_a_fifo_queue_keep_group_and_order() {
+    const FROM: &str = "orders-dlq.fifo";
+    let server = QueueServer::start("orders.fifo");
+    for n in 0..40 {
+        let message = json!({
+            "MessageBody": format!("{n:02}"),
+            "MessageGroupId": format!("g{}", n % 3),
+            "MessageDeduplicationId": format!("d{n}"),
+        });
+        call(&server, FROM, "SendMessage", message);
+    }
+    let args = ["redrive", FROM, "--to", "orders.fifo"];
+    let stdout = run(&server, &args).done();
+    assert!(
+        stdout.starts_with("Moved 40 messages to orders.fifo\n"),
+        "{stdout}"
+    );
+    assert_eq!(depth(&server, FROM), (0, 0));
+    let messages = drain(&server, "orders.fifo");
+    assert_eq!(messages.len(), 40);
+    for group in 0..3 {
+        let name = format!("g{group}");
+        let of_group = messages
+            .iter()
+            .filter(|m| m["Attributes"]["MessageGroupId"] == *name);
+        let found: Vec<&str> = of_group.map(|m| m["Body"].as_str().unwrap()).collect();
+        let sent: Vec<String> = (group..40).step_by(3).map(|n| format!("{n:02}")).collect();
+        assert_eq!(found, sent, "{name}");
+    }
+    let stdout = run(&server, &args).done();
+    assert!(
+        stdout.starts_with("Moved 0 messages to orders.fifo\n"),
+        "{stdout}"
+    );
+}

@@ -101,6 +101,48 @@ fn a_rate_is_kept() {
     assert_eq!(depth(&server, "jobs"), (11, 0));
 }
 
+/// Order within a group, and once however often it is sent.
+#[test]
+fn to_a_fifo_queue_lines_go_in_order_and_once() {
+    let server = QueueServer::start("orders.fifo");
+    let dir = tempfile::tempdir().unwrap();
+    let file = dir.path().join("lines");
+    let lines: Vec<String> = (0..95).map(|n| format!("line {n}")).collect();
+    std::fs::write(&file, lines.join("\n")).unwrap();
+    let file = file.to_str().unwrap();
+    let args = [
+        "send",
+        "orders.fifo",
+        "--file",
+        file,
+        "--group",
+        "all",
+        "--dedup-id",
+        "d-{n}",
+    ];
+    for _ in 0..2 {
+        let stdout = run(&server, &args).done();
+        assert!(stdout.starts_with("Sent 95 messages"), "{stdout}");
+    }
+    // A group for each: none waits for another.
+    let args = "send orders.fifo --body x --count 12 --group g{n} --dedup-id x-{n}";
+    run(&server, &args.split(' ').collect::<Vec<_>>()).done();
+
+    let messages = drain(&server, "orders.fifo");
+    let group = |message: &Value| {
+        message["Attributes"]["MessageGroupId"]
+            .as_str()
+            .map(str::to_owned)
+    };
+    let body = |message: &Value| message["Body"].as_str().unwrap().to_owned();
+    let (all, own): (Vec<&Value>, Vec<&Value>) = messages
+        .iter()
+        .partition(|message| group(message).as_deref() == Some("all"));
+    assert_eq!(all.into_iter().map(body).collect::<Vec<_>>(), lines);
+    let groups: BTreeSet<_> = own.iter().map(|message| group(message)).collect();
+    assert_eq!((own.len(), groups.len()), (12, 12));
+}
+
 #[test]
 fn mistakes_are_named_and_have_their_exit_codes() {
     let server = QueueServer::start("jobs");

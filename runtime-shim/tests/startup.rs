@@ -287,6 +287,7 @@ fn check_lists_what_it_found() {
         "exports  queue messages    handle-queue-message\n",
         "route /counter/... -> counter\n",
         "queue http://127.0.0.1:9324/000000000000/messages -> process-message-worker\n",
+        "\n  by handle-queue-message: 64 at once, back-off 2 to 900 s\n",
         "application `gristmill` is sound",
     ] {
         assert!(stdout.contains(expected), "`{expected}` not in\n{stdout}");

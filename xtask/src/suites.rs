@@ -11,7 +11,7 @@ use crate::servers::{self, Server, Servers};
 use crate::venv::{self, Venv};
 use crate::wasm_target::{self, Source};
 use crate::workspace::{WASM_TARGET, Workspace};
-use crate::{build, lint, portal, printer, process};
+use crate::{bench, build, lint, portal, printer, process};
 
 /// What `--only` takes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
@@ -24,6 +24,8 @@ pub(crate) enum Suite {
     LocalQueue,
     /// The native host, end to end.
     Shim,
+    /// How fast messages are consumed, beside boto3: what is required of it.
+    Rate,
     /// The application, by its API description.
     Api,
     /// The application, by its page in a browser.
@@ -31,11 +33,12 @@ pub(crate) enum Suite {
 }
 
 impl Suite {
-    const ALL: [Self; 6] = [
+    const ALL: [Self; 7] = [
         Self::Lint,
         Self::Unit,
         Self::LocalQueue,
         Self::Shim,
+        Self::Rate,
         Self::Api,
         Self::Browser,
     ];
@@ -46,6 +49,7 @@ impl Suite {
             Self::Unit => "unit",
             Self::LocalQueue => "local-queue",
             Self::Shim => "shim",
+            Self::Rate => "rate",
             Self::Api => "api",
             Self::Browser => "browser",
         }
@@ -172,13 +176,13 @@ impl Prepared {
             servers: Vec::new(),
             variables: Vec::new(),
         };
-        if any(&[Suite::Lint, Suite::LocalQueue, Suite::Shim]) {
+        if any(&[Suite::Lint, Suite::LocalQueue, Suite::Shim, Suite::Rate]) {
             report.time("python tools", || {
                 prepared.venv = Some(Venv::ensure(workspace, &venv::TOOLS)?);
                 Ok(())
             });
         }
-        let run_the_application = [Suite::Shim, Suite::Api, Suite::Browser];
+        let run_the_application = [Suite::Shim, Suite::Rate, Suite::Api, Suite::Browser];
         if any(&[Suite::Lint]) || any(&run_the_application) {
             report.time("wasm target", || {
                 wasm_target::ensure(workspace, WASM_TARGET, Source::Auto)?;
@@ -189,7 +193,7 @@ impl Prepared {
         if any(&run_the_application) && prepared.wasm_target {
             report.time("build", || {
                 build::everything(workspace)?;
-                if any(&[Suite::Shim]) {
+                if any(&[Suite::Shim, Suite::Rate]) {
                     build::guests(workspace)?;
                 }
                 prepared.binaries = true;
@@ -280,6 +284,18 @@ impl Prepared {
                 shim.command.envs(self.variables.iter().cloned());
                 vec![shim]
             }
+            Suite::Rate => {
+                if !self.binaries {
+                    return Err(NotPrepared("build").into());
+                }
+                let mut measure = bench::command(workspace, venv()?);
+                measure.args(["--only", "consume", "--quick", "--require"]);
+                without_accounts(&mut measure);
+                vec![
+                    Task::new("benchmark", bench::build(workspace), 15),
+                    Task::new("rate", measure, 10),
+                ]
+            }
             Suite::Api | Suite::Browser => {
                 if !self.binaries {
                     return Err(NotPrepared("build").into());
@@ -297,7 +313,7 @@ impl Prepared {
 /// The packages of the host. They are always named together, because cargo picks
 /// the features of shared dependencies by what is named: one by one, half of the
 /// AWS SDK would be compiled twice.
-const HOST: &[&str] = &["gristmill", "local-queue"];
+pub(crate) const HOST: &[&str] = &["gristmill", "local-queue"];
 
 /// `cargo test` in the environment that the tests may rely on.
 fn tests(

@@ -6,7 +6,9 @@
     reason = "a benchmark prints its figures"
 )]
 
+mod consume;
 mod drain;
+mod endpoint;
 mod invocation;
 mod native;
 mod report;
@@ -17,7 +19,7 @@ use std::path::PathBuf;
 use anyhow::Context;
 use clap::Parser;
 
-use report::{Figure, Report};
+use report::{Figure, Peer, Report};
 
 /// Measures the host against native Rust.
 #[derive(Parser)]
@@ -34,15 +36,33 @@ struct Args {
     #[arg(long)]
     quick: bool,
 
+    /// Fail where the consumer is slower than is required of it
+    #[arg(long)]
+    require: bool,
+
     /// Serve the native counter on a free port (used by the benchmark itself)
     #[arg(long, hide = true)]
     native_counter: Option<PathBuf>,
+
+    /// Consume natively from the endpoint at this origin (used by the benchmark itself)
+    #[arg(long, hide = true)]
+    native_consumer: Option<String>,
+
+    /// Serve so many messages from memory, each call after so many milliseconds (used by the
+    /// benchmark itself)
+    #[arg(long, hide = true, value_name = "MESSAGES,MILLISECONDS")]
+    memory_endpoint: Option<endpoint::Load>,
+
+    /// A Python that has boto3
+    #[arg(long, env = "GRISTMILL_TEST_PYTHON", value_name = "FILE")]
+    python: Option<PathBuf>,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
 enum Area {
     Invocation,
     Drain,
+    Consume,
     Requests,
 }
 
@@ -58,14 +78,26 @@ fn main() -> anyhow::Result<()> {
     if let Some(state) = args.native_counter {
         return runtime.block_on(native::serve_counter(&state));
     }
+    if let Some(origin) = args.native_consumer {
+        return runtime.block_on(native::consume(&origin));
+    }
+    if let Some(load) = args.memory_endpoint {
+        return runtime.block_on(endpoint::serve(load));
+    }
     let scale = if args.quick { 1 } else { 10 };
     let mut report = Report::default();
+    let mut required = Ok(());
     let wanted = |area| args.only.is_none_or(|only| only == area);
     if wanted(Area::Invocation) {
         report.extend(runtime.block_on(invocation::measure(2_000 * scale))?);
     }
     if wanted(Area::Drain) {
         report.extend(runtime.block_on(drain::measure(3_000 * scale as usize))?);
+    }
+    if wanted(Area::Consume) {
+        let figures = consume::measure(scale as usize, args.python.as_deref())?;
+        required = consume::require(&figures);
+        report.extend(figures);
     }
     if wanted(Area::Requests) {
         report.extend(runtime.block_on(requests::measure(scale))?);
@@ -76,6 +108,9 @@ fn main() -> anyhow::Result<()> {
             .write(&path)
             .with_context(|| format!("cannot write {}", path.display()))?;
         println!("written to {}", path.display());
+    }
+    if args.require {
+        required?;
     }
     Ok(())
 }
@@ -116,6 +151,7 @@ fn ratio(name: &str, unit: &'static str, gristmill: f64, native: f64) -> Figure 
         name: name.to_owned(),
         unit,
         gristmill,
-        native,
+        other: native,
+        peer: Peer::Native,
     }
 }

@@ -24,6 +24,7 @@ use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
 use crate::drain::filled_server;
+use crate::endpoint::queue_url;
 
 /// What `process-message-worker` does with a message.
 pub(crate) async fn process(
@@ -166,4 +167,42 @@ async fn count(
         Err(error) => error.to_string(),
     };
     Ok(Response::new(Full::from(body)))
+}
+
+/// Consumes by the official SDK with batched deletes, as many calls at once as
+/// Gristmill's consumer has, until killed.
+pub(crate) async fn consume(origin: &str) -> anyhow::Result<()> {
+    let client = sqs_client(origin);
+    let url = queue_url(origin);
+    let mut lanes = JoinSet::new();
+    for _ in 0..16 {
+        let (client, url) = (client.clone(), url.clone());
+        lanes.spawn(async move {
+            loop {
+                let call = client.receive_message().queue_url(&url);
+                let received = call.max_number_of_messages(10).send().await?;
+                let mut call = client.delete_message_batch().queue_url(&url);
+                let received = received.messages.unwrap_or_default();
+                for (index, message) in received.iter().enumerate() {
+                    let body = message.body.as_deref().unwrap_or_default();
+                    let value: serde_json::Value = serde_json::from_str(body)?;
+                    anyhow::ensure!(std::hint::black_box(value).is_object());
+                    let receipt = message.receipt_handle.as_deref().unwrap_or_default();
+                    let entry = DeleteMessageBatchRequestEntry::builder()
+                        .id(index.to_string())
+                        .receipt_handle(receipt)
+                        .build()?;
+                    call = call.entries(entry);
+                }
+                if !received.is_empty() {
+                    call.send().await?;
+                }
+            }
+        });
+    }
+    while let Some(lane) = lanes.join_next().await {
+        let ended: anyhow::Result<()> = lane?;
+        ended?;
+    }
+    Ok(())
 }

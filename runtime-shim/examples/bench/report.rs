@@ -3,12 +3,29 @@
 use std::fmt::Write as _;
 use std::path::Path;
 
+/// What Gristmill is measured against.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Peer {
+    Native,
+    Boto3,
+}
+
+impl Peer {
+    fn name(self) -> &'static str {
+        match self {
+            Self::Native => "native Rust",
+            Self::Boto3 => "boto3",
+        }
+    }
+}
+
 /// One measured thing, by both hands.
 pub(crate) struct Figure {
     pub(crate) name: String,
     pub(crate) unit: &'static str,
     pub(crate) gristmill: f64,
-    pub(crate) native: f64,
+    pub(crate) other: f64,
+    pub(crate) peer: Peer,
 }
 
 /// All of them.
@@ -24,22 +41,24 @@ impl Report {
 
     pub(crate) fn table(&self) -> String {
         let mut table = String::from(
-            "| measure | unit | Gristmill | native Rust | Gristmill / native |\n\
-             |---|---|---:|---:|---:|\n",
+            "| measure | unit | Gristmill | the other | which | Gristmill / other |\n\
+             |---|---|---:|---:|---|---:|\n",
         );
         for Figure {
             name,
             unit,
             gristmill,
-            native,
+            other,
+            peer,
         } in &self.figures
         {
-            let (own, other) = (number(*gristmill), number(*native));
+            let (own, theirs) = (number(*gristmill), number(*other));
             // Writing to a String cannot fail.
             let _ = writeln!(
                 table,
-                "| {name} | {unit} | {own} | {other} | {:.2} |",
-                gristmill / native
+                "| {name} | {unit} | {own} | {theirs} | {} | {:.2} |",
+                peer.name(),
+                gristmill / other
             );
         }
         table

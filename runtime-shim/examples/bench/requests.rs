@@ -75,13 +75,14 @@ pub(crate) async fn measure(scale: u32) -> anyhow::Result<Vec<Figure>> {
     ])
 }
 
-struct Server {
+/// A process that serves, and says where.
+pub(crate) struct Server {
     child: Child,
-    address: String,
+    pub(crate) address: String,
 }
 
 impl Server {
-    fn start(mut command: Command) -> anyhow::Result<Self> {
+    pub(crate) fn start(mut command: Command) -> anyhow::Result<Self> {
         let mut child = command.stdout(Stdio::piped()).spawn()?;
         let stdout = child.stdout.take().context("no stdout")?;
         let mut lines = BufReader::new(stdout).lines();

@@ -45,8 +45,9 @@ pub struct QueueTrigger {
     pub batch_size: usize,
     /// How long a batch that is not full waits for more messages.
     pub batch_window: Duration,
-    /// The path of requests to a component that is called by its HTTP export.
-    pub http_path: String,
+    /// The path of requests; where it is set, the component is called by its HTTP
+    /// export whatever else it exports.
+    pub http_path: Option<String>,
     /// Where what was handled already is noted.
     pub dedup: Option<DedupOptions>,
     /// The server that handles the messages in place of the component.
@@ -181,7 +182,6 @@ const MAX_BATCH_WINDOW_MS: u64 = 300_000;
 const DEFAULT_DEDUP_WINDOW_SECS: u64 = 86_400;
 /// The longest retention of SQS: 14 days.
 const MAX_DEDUP_WINDOW_SECS: u64 = 1_209_600;
-const DEFAULT_HTTP_PATH: &str = "/";
 /// The longest visibility timeout of SQS.
 const MAX_VISIBILITY_SECS: u64 = 43_200;
 /// SQS lets a message stay hidden for 12 hours counted from its receive: an
@@ -408,8 +408,9 @@ fn resolve_queue(
             "`http_path` has no meaning beside `forward_to`: write the path into that URL",
         ));
     }
-    let http_path = options.http_path.as_deref().unwrap_or(DEFAULT_HTTP_PATH);
-    if !http_path.starts_with('/') || http_path.parse::<http::uri::PathAndQuery>().is_err() {
+    let is_path =
+        |path: &String| path.starts_with('/') && path.parse::<http::uri::PathAndQuery>().is_ok();
+    if !options.http_path.as_ref().is_none_or(is_path) {
         return Err(conflict("`http_path` is not a path: begin it with `/`"));
     }
     if options.batch_window_ms.is_some_and(|window| window > 0)
@@ -477,7 +478,7 @@ fn resolve_queue(
         sandbox: options.sandbox,
         batch_size: batch_size as usize,
         batch_window: Duration::from_millis(window),
-        http_path: http_path.to_owned(),
+        http_path: options.http_path.clone(),
         forward_to,
         dedup: options.dedup_store.clone().map(|store| DedupOptions {
             store,

@@ -2,6 +2,7 @@
 //! and a report of what it found.
 
 mod capability;
+mod queue;
 mod report;
 mod table;
 
@@ -19,7 +20,8 @@ use crate::printer;
 use crate::project::Project;
 use crate::settings::Environment;
 
-use report::{BackendReport, QueueReport, Report, RouteReport, ScheduleReport, SubscriptionReport};
+use queue::QueueReport;
+use report::{BackendReport, Report, RouteReport, ScheduleReport, SubscriptionReport};
 
 /// Checks the application and prints what its components export, import and are
 /// granted, its routes, queues, schedules and subscriptions.
@@ -37,8 +39,13 @@ pub async fn run(args: CheckArgs, environment: &Environment) -> anyhow::Result<(
         databases: project.open_databases(&app)?,
         files: MountedFiles::default(),
     };
+    let queues = app.queues.clone();
     let invoker = Arc::new(Invoker::load(app, &stores, options, &Metrics::new())?);
     invoker.try_out().await?;
+    let queues = queues
+        .iter()
+        .map(|queue| QueueReport::new(queue, invoker.queue_export(queue)));
+    report.queues = queues.collect();
     let (components, warnings) = report::components(invoker.interfaces());
     report.components = components;
     project.backends.probe().await;
@@ -69,10 +76,6 @@ fn triggers(app: &App) -> Report {
         route: route.clone(),
         component: component.to_string(),
     });
-    let queues = app.queues.iter().map(|queue| QueueReport {
-        queue_url: queue.queue_url.to_string(),
-        component: queue.component.to_string(),
-    });
     let schedules = app.schedules.iter().map(|cron| ScheduleReport {
         schedule: cron.schedule.to_string(),
         component: cron.component.to_string(),
@@ -85,7 +88,6 @@ fn triggers(app: &App) -> Report {
     Report {
         application: app.name.clone(),
         routes: routes.collect(),
-        queues: queues.collect(),
         schedules: schedules.collect(),
         subscriptions: subscriptions.collect(),
         ..Report::default()

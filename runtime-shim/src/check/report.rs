@@ -6,6 +6,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use serde::Serialize;
 
 use super::capability::{Capability, trigger_of};
+use super::queue::QueueReport;
 use crate::app::Component;
 use crate::invoker::Interfaces;
 use crate::manifest::CapabilitySet;
@@ -79,12 +80,6 @@ pub(super) enum Status {
 #[derive(Debug, Serialize)]
 pub(super) struct RouteReport {
     pub(super) route: String,
-    pub(super) component: String,
-}
-
-#[derive(Debug, Serialize)]
-pub(super) struct QueueReport {
-    pub(super) queue_url: String,
     pub(super) component: String,
 }
 

@@ -21,7 +21,7 @@ pub(super) fn lines(report: &Report) -> Vec<String> {
         lines.push(format!("route {} -> {}", route.route, route.component));
     }
     for queue in &report.queues {
-        lines.push(format!("queue {} -> {}", queue.queue_url, queue.component));
+        lines.extend(queue.lines());
     }
     for cron in &report.schedules {
         lines.push(format!("schedule {} -> {}", cron.schedule, cron.component));

@@ -359,10 +359,14 @@ impl Invoker {
         }
         for queue in app.queues.iter().filter(|queue| queue.forward_to.is_none()) {
             let component = &queue.component;
-            invoker.require(component, "a `[[trigger.sqs]]`", QUEUE_EXPORT, |loaded| {
-                loaded.queue_export().is_some()
+            let (asks, asked) = match &queue.http_path {
+                Some(_) => ("`http_path`", HTTP_EXPORT),
+                None => ("a `[[trigger.sqs]]`", QUEUE_EXPORT),
+            };
+            invoker.require(component, asks, asked, |loaded| {
+                loaded.queue_export(queue).is_some()
             })?;
-            let export = match invoker.queue_export(component) {
+            let export = match invoker.queue_export(queue) {
                 Some(QueueExport::Program) => COMMAND_EXPORT,
                 Some(QueueExport::Http) => HTTP_EXPORT,
                 _ => continue,

@@ -13,6 +13,7 @@ use super::{
     BatchMessage, BatchOutcome, Delivery, GuestError, Invoker, Loaded, MessageAction, Outcome,
     QUEUE_EXPORT, command, environment, shortened, unknown,
 };
+use crate::app::QueueTrigger;
 use crate::capabilities::Sandbox;
 use crate::invoker::{BATCH_EXPORT, Caller};
 use crate::names::{ComponentId, StoreLabel};
@@ -32,8 +33,12 @@ pub enum QueueExport {
 }
 
 impl Loaded {
-    /// What handles messages: the first of these that it exports.
-    pub(super) fn queue_export(&self) -> Option<QueueExport> {
+    /// What handles messages: its HTTP export where a path for that is set, else the
+    /// first of these that it exports.
+    pub(super) fn queue_export(&self, trigger: &QueueTrigger) -> Option<QueueExport> {
+        if trigger.http_path.is_some() {
+            return self.http.is_some().then_some(QueueExport::Http);
+        }
         [
             (self.batch.is_some(), QueueExport::Batch),
             (self.queue.is_some(), QueueExport::Message),
@@ -56,9 +61,10 @@ pub struct Session<'a> {
 }
 
 impl Invoker {
-    /// The export of component `id` that handles messages.
-    pub fn queue_export(&self, id: &ComponentId) -> Option<QueueExport> {
-        self.components.get(id).and_then(Loaded::queue_export)
+    /// The export of the component of `trigger` that handles its messages.
+    pub fn queue_export(&self, trigger: &QueueTrigger) -> Option<QueueExport> {
+        let loaded = self.components.get(&trigger.component)?;
+        loaded.queue_export(trigger)
     }
 
     /// A store that component `id` is granted.

@@ -14,6 +14,7 @@ use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
+use super::bystanders::Bystanders;
 use super::dedup::Dedup;
 use super::handler::Handler;
 use super::lease::default_timeout;
@@ -76,6 +77,7 @@ pub(super) struct Running {
     /// Rights to a receive call each.
     calls: Semaphore,
     pub(super) settler: Settler,
+    pub(super) bystanders: Bystanders,
     units: TaskTracker,
     pub(super) stop: CancellationToken,
 }
@@ -108,7 +110,7 @@ impl Consumer {
             dedup,
             health: Arc::new(Health::new(format!("queue `{}`", source.name()))),
             dependencies: invoker.dependencies(&trigger.component),
-            handler: Handler::new(&trigger, invoker.queue_export(&trigger.component)),
+            handler: Handler::new(&trigger, invoker.queue_export(&trigger)),
             counters: Counters {
                 received: metrics.received.get_or_create_owned(&labels),
                 filtered: metrics.filtered.get_or_create_owned(&labels),
@@ -146,6 +148,7 @@ impl Consumer {
             slots: Slots::new(self.trigger.min_concurrency, self.trigger.max_concurrency),
             calls: Semaphore::new(MAX_POLLERS),
             settler,
+            bystanders: Bystanders::default(),
             units: TaskTracker::new(),
             stop,
             consumer: self,
@@ -286,7 +289,7 @@ impl Running {
         let Some(mut permits) = self.ready(least, most).await else {
             return Ok(Polled::None);
         };
-        let max = permits.num_permits();
+        let max = permits.num_permits().min(self.most_received());
         let received = self.receive(max, wait).await?;
         let count = received.len();
         for unit in units(received, self.consumer.source.is_fifo()) {
@@ -313,7 +316,7 @@ impl Running {
         let Some(permit) = self.ready(1, 1).await else {
             return Ok(Polled::None);
         };
-        let each = usize::from(self.consumer.trigger.max_messages);
+        let each = self.most_received();
         let first = self.receive(each.min(size), wait).await?;
         if first.is_empty() {
             return Ok(Polled::None);
@@ -328,7 +331,7 @@ impl Running {
     /// meanwhile: a quarter of one is the most that may pass.
     async fn fill(&self, mut batch: Vec<Received>, size: usize) -> Vec<Received> {
         let trigger = &self.consumer.trigger;
-        let each = usize::from(trigger.max_messages);
+        let each = self.most_received();
         let begun = Instant::now();
         let longest = self.consumer.visibility / 4;
         let mut full = batch.len() == each;
@@ -387,6 +390,14 @@ impl Running {
         batch
     }
 
+    /// Messages of one receive call, at most.
+    fn most_received(&self) -> usize {
+        if self.bystanders.any(Instant::now()) {
+            return 1;
+        }
+        self.consumer.trigger.max_messages.into()
+    }
+
     /// One receive call. Nothing comes when the host stops.
     async fn receive(&self, max: usize, wait: Duration) -> Result<Vec<Received>, SourceError> {
         let Consumer {
@@ -426,10 +437,12 @@ impl Running {
 
     fn begin(self: &Arc<Self>, unit: Vec<Received>, permit: OwnedSemaphorePermit) {
         let running = Arc::clone(self);
-        self.units.spawn(async move {
+        let handling = async move {
             running.handle(unit).await;
             running.slots.give_back(permit);
-        });
+        };
+        // Large, and otherwise copied several times on its way into the task.
+        self.units.spawn(Box::pin(handling));
         self.slots.begun(self.units.len());
     }
 

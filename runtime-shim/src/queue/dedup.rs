@@ -2,9 +2,12 @@
 //! it was done is deleted without a second call. Entries expire by themselves.
 //!
 //! A message that was begun and has no end (the process was killed, or lost the
-//! lease) is handled again, and counted: nobody knows how far it came.
+//! lease) is handled again, and counted: nobody knows how far it came. Of those that
+//! are the same, this process handles one at a time.
 
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::collections::HashSet;
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use futures::StreamExt;
 use prometheus_client::metrics::counter::Counter;
@@ -26,6 +29,39 @@ pub(super) struct Dedup {
     attribute: Option<String>,
     queue: String,
     reinvocations: Counter,
+    /// Keys of what is being handled here: no more than messages in flight.
+    busy: Mutex<HashSet<String>>,
+}
+
+/// What is to become of a message.
+pub(super) enum Begun<'a> {
+    /// It is to be handled, for as long as this is kept.
+    Fresh(Turn<'a>),
+    /// It was done already.
+    Done,
+    /// The same is being handled in this moment.
+    Busy,
+}
+
+/// The right to handle a message; nobody else in this process has it.
+pub(super) struct Turn<'a> {
+    dedup: &'a Dedup,
+    key: String,
+}
+
+impl Drop for Turn<'_> {
+    fn drop(&mut self) {
+        self.dedup.busy().remove(&self.key);
+    }
+}
+
+/// Why nothing is known of a message.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum DedupError {
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    #[error("no answer within half of the lease")]
+    TooLate,
 }
 
 /// What is known of a message.
@@ -50,27 +86,53 @@ impl Dedup {
             attribute,
             queue: queue.to_owned(),
             reinvocations,
+            busy: Mutex::default(),
         }
     }
 
-    /// Whether each of `unit` is to be handled, or was done already. Notes that
-    /// those to be handled begin.
-    pub(super) async fn begin(&self, unit: &[Received]) -> Result<Vec<bool>, StoreError> {
+    fn busy(&self) -> MutexGuard<'_, HashSet<String>> {
+        self.busy.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// What is to become of each of `unit`; an answer that is not there when half of
+    /// `lease` is over is not waited for. Notes that those to be handled begin.
+    pub(super) async fn begin<'a>(
+        &'a self,
+        unit: &[&Received],
+        lease: Duration,
+    ) -> Vec<Result<Begun<'a>, DedupError>> {
         // Not by a closure: the compiler takes it for one that is too particular.
         let mut asked = Vec::with_capacity(unit.len());
         for received in unit {
-            asked.push(self.begin_one(received));
+            asked.push(self.begin_in_time(received, received.at + lease / 2));
         }
         let answers = futures::stream::iter(asked).buffered(AT_ONCE);
-        let answers: Vec<_> = answers.collect().await;
-        answers.into_iter().collect()
+        answers.collect().await
     }
 
-    async fn begin_one(&self, received: &Received) -> Result<bool, StoreError> {
+    async fn begin_in_time(
+        &self,
+        received: &Received,
+        until: Instant,
+    ) -> Result<Begun<'_>, DedupError> {
+        match tokio::time::timeout_at(until.into(), self.begin_one(received)).await {
+            Ok(begun) => Ok(begun?),
+            Err(_) => Err(DedupError::TooLate),
+        }
+    }
+
+    async fn begin_one(&self, received: &Received) -> Result<Begun<'_>, StoreError> {
         let key = self.key(received);
+        if !self.busy().insert(key.clone()) {
+            return Ok(Begun::Busy);
+        }
+        let turn = Turn {
+            dedup: self,
+            key: key.clone(),
+        };
         let value = self.store.current(&key).await?;
         match known(value.as_deref(), now()) {
-            Known::Done => return Ok(false),
+            Known::Done => return Ok(Begun::Done),
             Known::Begun => {
                 self.reinvocations.inc();
                 tracing::info!(
@@ -81,7 +143,7 @@ impl Dedup {
             Known::Nothing => {}
         }
         self.note(key, BEGUN).await?;
-        Ok(true)
+        Ok(Begun::Fresh(turn))
     }
 
     /// Notes that `received` is done.
@@ -90,10 +152,18 @@ impl Dedup {
         warn(received, noted);
     }
 
-    /// Forgets that `received` was begun: it is to be handled again.
+    /// Forgets that `received` was begun: it is to be handled again. That the same
+    /// was done meanwhile, by another process, stays known.
     pub(super) async fn forget(&self, received: &Received) {
-        let forgotten = self.store.delete(self.key(received)).await;
-        warn(received, forgotten);
+        let key = self.key(received);
+        let forgotten = async {
+            let value = self.store.current(&key).await?;
+            match known(value.as_deref(), now()) {
+                Known::Done => Ok(()),
+                Known::Begun | Known::Nothing => self.store.delete(key).await,
+            }
+        };
+        warn(received, forgotten.await);
     }
 
     async fn note(&self, key: String, what: &str) -> Result<(), StoreError> {

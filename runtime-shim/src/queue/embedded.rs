@@ -245,7 +245,7 @@ impl EmbeddedSource {
             copy.group_id = Some(message.group().unwrap_or(&message.id).to_owned());
             copy.deduplication_id = Some(message.id.clone());
         }
-        for attribute in &message.custom {
+        for attribute in message.own_attributes() {
             let data_type = attribute.data_type.clone();
             let value = match attribute.value.clone() {
                 AttributeValue::Text(text) => MessageAttribute::text_of(data_type, text),

@@ -16,6 +16,9 @@ use crate::invoker::{
 /// from its receive; an hour of them is left for the handler.
 const MAX_DELAY: Duration = Duration::from_secs(39_600);
 
+/// Where requests go, unless the options say.
+const DEFAULT_PATH: &str = "/";
+
 /// What a handler wants done with a message.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Verdict {
@@ -101,7 +104,7 @@ impl Desk<'_> {
                 sent.await.and_then(|reply| request::verdict(&reply))
             }
             (Handler::Http, _) => {
-                let path = &self.trigger.http_path;
+                let path = self.trigger.http_path.as_deref().unwrap_or(DEFAULT_PATH);
                 let Some(request) = request::in_process(component, path, &delivery) else {
                     return Outcome::GuestError("the message makes no request".to_owned());
                 };

@@ -24,6 +24,19 @@ pub(super) fn default_timeout(visibility: Duration) -> Duration {
         .max(Duration::from_millis(100))
 }
 
+/// How long a message can be hidden in all, counted from its receive; less what
+/// the receive itself may have taken. SQS: visibility timeout.
+const LONGEST_HIDDEN: Duration = Duration::from_secs(43_200 - 30);
+
+/// As much of `delay` as `received` may still be hidden for, from `now` on. More
+/// would be refused, and the message would not be hidden at all.
+pub(super) fn hideable(received: &Received, delay: Duration, now: Instant) -> Duration {
+    let gone = now.saturating_duration_since(received.at);
+    delay.min(Duration::from_secs(
+        LONGEST_HIDDEN.saturating_sub(gone).as_secs(),
+    ))
+}
+
 /// The lease on one message.
 pub(super) struct Lease<'a> {
     received: &'a Received,
@@ -92,16 +105,22 @@ impl<'a> Lease<'a> {
                 .end()
                 .checked_sub(margin(self.visibility))
                 .unwrap_or(beat);
+            let extension = hideable(self.received, self.visibility, beat);
+            if beat + extension <= self.end() {
+                // It is held for as long as can be.
+                tokio::time::sleep_until(safe_end.into()).await;
+                return;
+            }
             // A try that hangs must leave time for another one.
             let patience = safe_end.saturating_duration_since(beat) / 3;
-            let extend = Action::Hide(self.visibility);
+            let extend = Action::Hide(extension);
             let until = beat + patience;
             let call = settler.settle(&self.received.receipt, extend, until);
             match tokio::time::timeout(patience, call).await {
                 Ok(Settled::Done) => {
                     // Counted from before the call: the queue's clock may have
                     // started anywhere in between.
-                    self.extend_to(beat + self.visibility);
+                    self.extend_to(beat + extension);
                     heartbeats.inc();
                     next = beat + self.visibility / 2;
                     continue;
@@ -132,7 +151,33 @@ pub(super) async fn all_lost(leases: &[Lease<'_>]) {
 
 #[cfg(test)]
 mod tests {
+    use super::super::message::Receipt;
     use super::*;
+
+    #[test]
+    fn nothing_is_hidden_for_longer_than_sqs_allows() {
+        let received = Received {
+            id: String::new(),
+            receipt: Receipt(String::new()),
+            body: String::new(),
+            system: Vec::new(),
+            custom: Vec::new(),
+            receive_count: 1,
+            at: Instant::now(),
+        };
+        for (after, delay, hidden) in [
+            (0, 900, 900),
+            (42_000, 900, 900),
+            (43_000, 900, 170),
+            // Half of the longest lease is over: nothing can be added to it.
+            (21_600, 43_200, 21_570),
+            (50_000, 900, 0),
+        ] {
+            let now = received.at + Duration::from_secs(after);
+            let got = hideable(&received, Duration::from_secs(delay), now);
+            assert_eq!(got, Duration::from_secs(hidden), "{after} {delay}");
+        }
+    }
 
     #[test]
     fn the_deadline_leaves_time_to_settle() {

@@ -10,6 +10,7 @@
 mod adapt;
 mod alone;
 mod backoff;
+mod bystanders;
 mod consumer;
 mod dedup;
 mod embedded;

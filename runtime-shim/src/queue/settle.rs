@@ -14,7 +14,7 @@ use prometheus_client::metrics::counter::Counter;
 /// Entries of one batch call. SQS API Reference, `DeleteMessageBatch`.
 const BATCH: usize = 10;
 /// Batch calls of one kind under way at once.
-const CALLS: usize = 8;
+const CALLS: usize = 16;
 /// How long a batch that is not full waits for company while another is under
 /// way. A lone message does not wait at all.
 const LINGER: Duration = Duration::from_millis(5);
@@ -160,7 +160,8 @@ async fn gather(
                 Some(request) => batch.push(request),
                 None => break,
             },
-            _ = calls.join_next() => break,
+            // With nothing under way, nothing is worth waiting for.
+            _ = calls.join_next() => {}
             () = &mut linger => break,
         }
     }

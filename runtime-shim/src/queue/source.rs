@@ -4,7 +4,7 @@
 use std::time::Duration;
 
 use super::embedded::{EmbeddedQueue, EmbeddedSource};
-use super::message::{Receipt, Received};
+use super::message::{CustomAttribute, Receipt, Received};
 use super::sqs::SqsSource;
 use crate::app::QueueUrl;
 use crate::aws::AwsSettings;
@@ -55,6 +55,17 @@ pub struct ConnectError {
 
 /// The attribute that carries the reason of an explicit dead letter.
 pub(super) const REASON_ATTRIBUTE: &str = "gristmill.reason";
+
+impl Received {
+    /// Its custom attributes, without the reason of an earlier dead letter: whoever
+    /// moved it back may have left that, and the new one takes its place.
+    pub(super) fn own_attributes(&self) -> impl Iterator<Item = &CustomAttribute> {
+        self.custom
+            .iter()
+            .filter(|attribute| attribute.name != REASON_ATTRIBUTE)
+    }
+}
+
 /// Attributes of one message. SQS: message metadata.
 pub(super) const MAX_ATTRIBUTES: usize = 10;
 /// Bytes of a message, attributes included. SQS: quotas.
@@ -63,7 +74,7 @@ pub(super) const MAX_MESSAGE_BYTES: usize = 1024 * 1024;
 /// Whether `note` can be attached to `message`.
 pub(super) fn note_fits(message: &Received, note: &str) -> bool {
     let note = REASON_ATTRIBUTE.len() + "String".len() + note.len();
-    message.custom.len() < MAX_ATTRIBUTES && message.size() + note <= MAX_MESSAGE_BYTES
+    message.own_attributes().count() < MAX_ATTRIBUTES && message.size() + note <= MAX_MESSAGE_BYTES
 }
 
 /// What the queue itself says of its messages.

@@ -221,7 +221,7 @@ impl SqsSource {
                 .message_group_id(message.group().unwrap_or(&message.id))
                 .message_deduplication_id(&message.id);
         }
-        for attribute in &message.custom {
+        for attribute in message.own_attributes() {
             let value = match &attribute.value {
                 AttributeValue::Text(value) => text(value, &attribute.data_type),
                 AttributeValue::Binary(bytes) => MessageAttributeValue::builder()
@@ -325,8 +325,12 @@ fn outcomes<'a>(
     for id in done {
         set(id, EntryOutcome::Done);
     }
-    for entry in failed.iter().filter(|entry| entry.sender_fault()) {
-        // The caller's mistake: the handle is not, or no longer, valid.
+    let expired = |entry: &&BatchResultErrorEntry| {
+        // The caller's mistake: the handle is not, or no longer, valid. Too many
+        // calls are one, too, but of those the next may succeed.
+        entry.sender_fault() && !entry.code().contains("Throttl")
+    };
+    for entry in failed.iter().filter(expired) {
         set(entry.id(), EntryOutcome::Expired);
     }
     outcomes
@@ -338,18 +342,22 @@ mod tests {
 
     #[test]
     fn each_entry_gets_its_own_outcome() {
-        let failed = |id: &str, sender_fault| {
+        let failed = |id: &str, code: &str, sender_fault| {
             BatchResultErrorEntry::builder()
                 .id(id)
-                .code("X")
+                .code(code)
                 .sender_fault(sender_fault)
                 .build()
                 .expect("complete")
         };
         let outcomes = outcomes(
-            4,
+            5,
             ["2"].into_iter(),
-            &[failed("0", true), failed("1", false)],
+            &[
+                failed("0", "ReceiptHandleIsInvalid", true),
+                failed("1", "InternalError", false),
+                failed("4", "RequestThrottled", true),
+            ],
         );
         assert_eq!(
             outcomes,
@@ -357,6 +365,7 @@ mod tests {
                 EntryOutcome::Expired,
                 EntryOutcome::Failed,
                 EntryOutcome::Done,
+                EntryOutcome::Failed,
                 EntryOutcome::Failed
             ]
         );

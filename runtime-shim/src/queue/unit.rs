@@ -9,9 +9,9 @@ use futures::future::join_all;
 use futures::stream::FuturesUnordered;
 
 use super::consumer::Running;
-use super::dedup::Dedup;
+use super::dedup::{Begun, Dedup, Turn};
 use super::handler::{Desk, Handler, Verdict};
-use super::lease::{Lease, all_lost};
+use super::lease::{Lease, all_lost, hideable};
 use super::message::Received;
 use super::settle::{Action, Settled};
 use super::slots::Call;
@@ -92,20 +92,48 @@ impl Order {
     }
 }
 
+/// What became of a message before its component was asked.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Fate {
+    /// Its component gets it.
+    Wanted,
+    /// It is out of the queue.
+    Gone,
+    /// It comes again.
+    Held,
+}
+
+impl From<SettlementLabel> for Fate {
+    fn from(settlement: SettlementLabel) -> Self {
+        match settlement {
+            SettlementLabel::Deleted
+            | SettlementLabel::DeadLettered
+            | SettlementLabel::Duplicate => Self::Gone,
+            SettlementLabel::Left
+            | SettlementLabel::Retried
+            | SettlementLabel::DeadLetterRefused
+            | SettlementLabel::Expired
+            | SettlementLabel::Failed
+            | SettlementLabel::Released => Self::Held,
+        }
+    }
+}
+
 impl Running {
     /// Sees `unit` through. The heartbeats are part of this future: they end with
     /// it, whatever way it ends.
     pub(super) async fn handle(&self, unit: Vec<Received>) {
-        let unit = self.wanted(unit).await;
-        let unit = match &self.consumer.dedup {
-            Some(dedup) => self.without_duplicates(dedup, unit).await,
-            None => unit,
+        let mut fates = self.filtered(&unit).await;
+        // Kept until all is settled.
+        let _turns = match &self.consumer.dedup {
+            Some(dedup) => self.without_duplicates(dedup, &unit, &mut fates).await,
+            None => Vec::new(),
         };
+        let unit = self.in_order(unit, &fates).await;
         if unit.is_empty() {
             return;
         }
-        let lease = |received| Lease::new(received, self.consumer.visibility);
-        let leases: Vec<Lease<'_>> = unit.iter().map(lease).collect();
+        let leases = self.leases(&unit);
         let heartbeats = &self.consumer.counters.heartbeats;
         let holding = async {
             join_all(leases.iter().map(|l| l.hold(&self.settler, heartbeats))).await;
@@ -118,20 +146,27 @@ impl Running {
         }
     }
 
-    /// Settles what no filter of the component matches; the rest.
-    async fn wanted(&self, unit: Vec<Received>) -> Vec<Received> {
+    fn leases<'a>(&self, unit: &'a [Received]) -> Vec<Lease<'a>> {
+        let lease = |received| Lease::new(received, self.consumer.visibility);
+        unit.iter().map(lease).collect()
+    }
+
+    /// When `received` is somebody else's, before its first heartbeat.
+    fn first_end(&self, received: &Received) -> Instant {
+        received.at + self.consumer.visibility
+    }
+
+    /// Settles what no filter of the component matches.
+    async fn filtered(&self, unit: &[Received]) -> Vec<Fate> {
         let Some((filters, mismatch)) = &self.consumer.trigger.filter else {
-            return unit;
+            return vec![Fate::Wanted; unit.len()];
         };
-        let (wanted, unwanted): (Vec<_>, Vec<_>) = unit
-            .into_iter()
-            .partition(|received| filters.matches(received));
-        self.consumer
-            .counters
-            .filtered
-            .inc_by(unwanted.len() as u64);
         let settle = async |received: &Received| {
-            let until = received.at + self.consumer.visibility;
+            if filters.matches(received) {
+                return Fate::Wanted;
+            }
+            self.consumer.counters.filtered.inc();
+            let until = self.first_end(received);
             let label = match mismatch {
                 Mismatch::Ack => self.apply(received, Action::Delete, until).await,
                 Mismatch::Keep => SettlementLabel::Left,
@@ -140,47 +175,72 @@ impl Running {
                         .await
                 }
             };
-            self.count(label);
+            self.count(label)
         };
-        join_all(unwanted.iter().map(settle)).await;
-        wanted
+        join_all(unit.iter().map(settle)).await
     }
 
-    /// Settles what was done before; the rest.
-    async fn without_duplicates(&self, dedup: &Dedup, unit: Vec<Received>) -> Vec<Received> {
-        let until = |received: &Received| received.at + self.consumer.visibility;
-        let fresh = match dedup.begin(&unit).await {
-            Ok(fresh) => fresh,
-            Err(error) => {
-                tracing::warn!(
-                    component = %self.consumer.trigger.component,
-                    "the de-duplication store does not answer, and messages are retried: {error}"
-                );
-                let retry = async |received: &Received| {
-                    let later = Action::Hide(self.backoff(received));
-                    self.count(self.apply(received, later, until(received)).await);
-                };
-                join_all(unit.iter().map(retry)).await;
-                return Vec::new();
-            }
+    /// Settles what was done before, or is being done; what is to be done is so for
+    /// as long as the turns are kept.
+    async fn without_duplicates<'a>(
+        &self,
+        dedup: &'a Dedup,
+        unit: &[Received],
+        fates: &mut [Fate],
+    ) -> Vec<Turn<'a>> {
+        let asked: Vec<_> = unit
+            .iter()
+            .zip(fates)
+            .filter(|(_, fate)| **fate == Fate::Wanted)
+            .collect();
+        let messages: Vec<&Received> = asked.iter().map(|(received, _)| *received).collect();
+        let begun = dedup.begin(&messages, self.consumer.visibility).await;
+        let settle = async |((received, fate), begun): ((&Received, &mut Fate), _)| {
+            let until = self.first_end(received);
+            let label = match begun {
+                Ok(Begun::Fresh(turn)) => return Some(turn),
+                Ok(Begun::Done) => match self.apply(received, Action::Delete, until).await {
+                    SettlementLabel::Deleted => SettlementLabel::Duplicate,
+                    other => other,
+                },
+                Ok(Begun::Busy) => {
+                    tracing::info!(
+                        message_id = received.id,
+                        "the same message is being handled: this one comes again"
+                    );
+                    self.apply(received, self.later(received), until).await
+                }
+                Err(error) => {
+                    tracing::warn!(
+                        component = %self.consumer.trigger.component, message_id = received.id,
+                        "the de-duplication store does not answer, and the message is retried: {error}"
+                    );
+                    self.apply(received, self.later(received), until).await
+                }
+            };
+            *fate = self.count(label);
+            None
         };
-        let (mut rest, mut duplicates) = (Vec::new(), Vec::new());
-        for (received, fresh) in unit.into_iter().zip(fresh) {
-            if fresh {
-                rest.push(received);
-            } else {
-                duplicates.push(received);
+        let turns = join_all(asked.into_iter().zip(begun).map(settle)).await;
+        turns.into_iter().flatten().collect()
+    }
+
+    /// Those of `unit` that are wanted. What must wait for an earlier one of its
+    /// group is handed back.
+    async fn in_order(&self, unit: Vec<Received>, fates: &[Fate]) -> Vec<Received> {
+        let mut order = Order::new(self.consumer.source.is_fifo());
+        let (mut wanted, mut waiting) = (Vec::with_capacity(unit.len()), Vec::new());
+        for (received, fate) in unit.into_iter().zip(fates) {
+            match fate {
+                Fate::Gone => {}
+                Fate::Held => order.block(&received),
+                Fate::Wanted if order.is_blocked(&received) => waiting.push(received),
+                Fate::Wanted => wanted.push(received),
             }
         }
-        let delete = async |received: &Received| {
-            let deleted = self.apply(received, Action::Delete, until(received)).await;
-            self.count(match deleted {
-                SettlementLabel::Deleted => SettlementLabel::Duplicate,
-                other => other,
-            });
-        };
-        join_all(duplicates.iter().map(delete)).await;
-        rest
+        let leases = self.leases(&waiting);
+        self.release_all(waiting.iter().zip(&leases)).await;
+        wanted
     }
 
     async fn work(&self, unit: &[Received], leases: &[Lease<'_>]) {
@@ -221,16 +281,19 @@ impl Running {
             );
             let mut order = Order::new(self.consumer.source.is_fifo());
             for (index, received) in unit.iter().enumerate() {
-                let (one, lease) = (index..=index, &leases[index]);
+                let lease = &leases[index];
                 if order.is_blocked(received) || self.stop.is_cancelled() {
                     order.block(received);
                     self.release_all([(received, lease)]).await;
                     continue;
                 }
-                let handled = self.call(&unit[one.clone()], &leases[one.clone()]).await;
-                order.admits(received, handled.first().unwrap_or(&None));
-                self.settle_all(&unit[one.clone()], &leases[one], handled)
-                    .await;
+                let one = index..=index;
+                let mut handled = self.call(&unit[one.clone()], &leases[one]).await;
+                let handled = handled.pop().flatten();
+                order.admits(received, &handled);
+                if self.settle(received, lease, handled).await == Fate::Held {
+                    order.block(received);
+                }
             }
             return;
         }
@@ -249,8 +312,9 @@ impl Running {
         let desk = self.desk();
         let outcome = tokio::select! {
             biased;
-            outcome = desk.together(unit) => Some(outcome),
+            // First: nothing begins that is somebody else's already.
             () = all_lost(leases) => None,
+            outcome = desk.together(unit) => Some(outcome),
         };
         match outcome {
             Some(Outcome::Completed(verdicts)) => verdicts
@@ -319,7 +383,7 @@ impl Running {
                 tokio::select! {
                     biased;
                     handled = &mut handling => break handled,
-                    Some(()) = settling.next() => {}
+                    Some(_) = settling.next() => {}
                 }
             };
             let took = begun.elapsed();
@@ -328,6 +392,11 @@ impl Running {
             order.admits(received, &handled);
             let settled = self.settle(received, lease, handled);
             if order.fifo {
+                // One that is done and still there comes again, before the rest.
+                if settled.await == Fate::Held {
+                    order.block(received);
+                }
+            } else if settling.is_empty() && index + 1 == unit.len() {
                 settled.await;
             } else {
                 settling.push(settled);
@@ -347,6 +416,10 @@ impl Running {
                 dedup.forget(received).await;
             }
             lease.release();
+            if let Some(group) = received.group().filter(|_| self.consumer.source.is_fifo()) {
+                let until = self.bystanders_until();
+                self.bystanders.handed_back(group, &received.id, until);
+            }
             let now = Action::Hide(Duration::ZERO);
             let label = match self.apply(received, now, lease.end()).await {
                 SettlementLabel::Retried => SettlementLabel::Released,
@@ -357,8 +430,13 @@ impl Running {
         join_all(messages.into_iter().map(release)).await;
     }
 
+    /// When whoever waits for a message that failed has had the chance to go on.
+    fn bystanders_until(&self) -> Instant {
+        Instant::now() + self.consumer.trigger.backoff.cap + self.consumer.visibility * 2
+    }
+
     /// Settles a message, and counts how.
-    async fn settle(&self, received: &Received, lease: &Lease<'_>, handled: Handled) {
+    async fn settle(&self, received: &Received, lease: &Lease<'_>, handled: Handled) -> Fate {
         if let Some(dedup) = &self.consumer.dedup {
             match &handled {
                 Some(Outcome::Completed(Verdict::Ack)) => dedup.done(received).await,
@@ -378,14 +456,22 @@ impl Running {
                 SettlementLabel::Expired
             }
         };
-        self.count(label);
+        let fate = self.count(label);
+        if let Some(group) = received.group().filter(|_| self.consumer.source.is_fifo()) {
+            match fate {
+                Fate::Gone => self.bystanders.gone(group, &received.id),
+                _ => self.bystanders.failed(group, self.bystanders_until()),
+            }
+        }
+        fate
     }
 
-    fn count(&self, settlement: SettlementLabel) {
+    fn count(&self, settlement: SettlementLabel) -> Fate {
         let settled = &self.consumer.counters.settled;
         if let Some((_, counter)) = settled.iter().find(|(label, _)| *label == settlement) {
             counter.inc();
         }
+        settlement.into()
     }
 
     async fn settle_as(
@@ -418,7 +504,13 @@ impl Running {
             receive_count = received.receive_count, retry_in_secs = delay.as_secs(),
             "message failed: {reason}"
         );
+        let delay = hideable(received, delay, Instant::now());
         self.apply(received, Action::Hide(delay), until).await
+    }
+
+    /// Hides it for a back-off.
+    fn later(&self, received: &Received) -> Action {
+        Action::Hide(hideable(received, self.backoff(received), Instant::now()))
     }
 
     fn backoff(&self, received: &Received) -> Duration {
@@ -486,8 +578,7 @@ impl Running {
                     DeadLetterError::NoQueue | DeadLetterError::DoesNotFit => "is left to redrive",
                 };
                 tracing::warn!(message_id = received.id, "dead letter {what}: {error}");
-                let retry = Action::Hide(self.backoff(received));
-                match self.apply(received, retry, until).await {
+                match self.apply(received, self.later(received), until).await {
                     SettlementLabel::Retried => SettlementLabel::DeadLetterRefused,
                     other => other,
                 }

@@ -14,6 +14,7 @@ pub mod push;
 pub mod queues;
 pub mod servers;
 pub mod tables;
+pub mod ways;
 pub mod web;
 
 use std::io::{BufRead, BufReader, Read};

@@ -7,6 +7,8 @@
     reason = "generated bindings"
 )]
 
+use std::time::Duration;
+
 use bindings::gristmill::queue::types::{Attribute, AttributeValue, Message, Outcome};
 use spin_sdk::key_value::Store;
 
@@ -37,6 +39,10 @@ fn handle(results: &Store, message: &Message) -> Outcome {
     let body = message.body.as_str();
     match body.split(' ').next().unwrap_or_default() {
         "panic" => panic!("asked to panic"),
+        "sleep" => {
+            let millis = body.split(' ').nth(1).and_then(|word| word.parse().ok());
+            std::thread::sleep(Duration::from_millis(millis.unwrap_or(0)));
+        }
         "bury" => return Outcome::DeadLetter("asked to".to_owned()),
         "again" if message.receive_count == 1 => return Outcome::Retry(Some(1)),
         "later" if message.receive_count == 1 => return Outcome::Retry(None),
