@@ -35,9 +35,8 @@ const QUEUES: [&str; 2] = ["soak", "soak.fifo"];
 const DEAD: [&str; 2] = ["soak-dlq", "soak-dlq.fifo"];
 const VISIBILITY_SECS: u64 = 5;
 /// A message that is to succeed fails at most twice, and a few receives more are lost
-/// to faults. In a FIFO queue, up to nine before it in its group may take it
-/// along each time they fail. Neither comes near these.
-const MAX_RECEIVES: [u64; 2] = [20, 30];
+/// to faults, or to a failure before it in its group: it comes nowhere near this.
+const MAX_RECEIVES: u64 = 20;
 const MAX_CONCURRENCY: [u64; 2] = [64, 16];
 /// In how many parts the FIFO queue's messages are sent.
 const BURSTS: u64 = 20;
@@ -82,8 +81,7 @@ fn create_queues(server: &QueueServer) {
             }
             if let Some(dead) = dead {
                 let arn = format!("arn:aws:sqs:us-east-1:000000000000:{dead}");
-                let policy =
-                    json!({"deadLetterTargetArn": arn, "maxReceiveCount": MAX_RECEIVES[queue]});
+                let policy = json!({"deadLetterTargetArn": arn, "maxReceiveCount": MAX_RECEIVES});
                 attributes["RedrivePolicy"] = policy.to_string().into();
             }
             let create = json!({"QueueName": name, "Attributes": attributes});
