@@ -35,10 +35,11 @@ const QUEUES: [&str; 2] = ["soak", "soak.fifo"];
 const DEAD: [&str; 2] = ["soak-dlq", "soak-dlq.fifo"];
 const VISIBILITY_SECS: u64 = 5;
 /// A message that is to succeed fails at most twice, and a few receives more are lost
-/// to faults. In a FIFO queue, up to nine before it in its group may take it
-/// along each time they fail. Neither comes near these.
-const MAX_RECEIVES: [u64; 2] = [20, 30];
+/// to faults, or to a failure before it in its group: it comes nowhere near this.
+const MAX_RECEIVES: u64 = 20;
 const MAX_CONCURRENCY: [u64; 2] = [64, 16];
+/// In how many parts the FIFO queue's messages are sent.
+const BURSTS: u64 = 20;
 /// With nothing happening at all.
 const STALLED: Duration = Duration::from_mins(2);
 
@@ -80,8 +81,7 @@ fn create_queues(server: &QueueServer) {
             }
             if let Some(dead) = dead {
                 let arn = format!("arn:aws:sqs:us-east-1:000000000000:{dead}");
-                let policy =
-                    json!({"deadLetterTargetArn": arn, "maxReceiveCount": MAX_RECEIVES[queue]});
+                let policy = json!({"deadLetterTargetArn": arn, "maxReceiveCount": MAX_RECEIVES});
                 attributes["RedrivePolicy"] = policy.to_string().into();
             }
             let create = json!({"QueueName": name, "Attributes": attributes});
@@ -117,6 +117,23 @@ fn send(server: &QueueServer, queue: &str, planned: &[Planned]) -> Vec<String> {
         );
     }
     ids
+}
+
+/// The same, a part each time that as large a part of all messages is done: so that
+/// whatever happens happens to these, too.
+fn send_in_bursts(
+    server: &QueueServer,
+    proxy: &Proxy,
+    planned: &[Planned],
+    deletable: u64,
+) -> Vec<String> {
+    let bursts = planned.chunks(planned.len().div_ceil(BURSTS as usize));
+    let send = |(burst, planned): (usize, &[Planned])| {
+        // Behind the events, which need what the other queue has.
+        chaos::wait_until_deleted(proxy, deletable * burst as u64 * 8 / (BURSTS * 10));
+        send(server, QUEUES[1], planned)
+    };
+    bursts.enumerate().flat_map(send).collect()
 }
 
 /// Until nothing is visible or in flight.
@@ -187,18 +204,14 @@ fn nothing_is_lost_and_nothing_done_twice() {
         ("GRISTMILL_LOG", "info,guest=off"),
     ];
     let mut app = App::start_with(&manifest(&proxy.endpoint()), &[], &env);
-    let deletable = planned
-        .iter()
-        .flatten()
-        .filter(|p| p.kind != plan::Kind::Poison)
-        .count();
+    let deletable = planned.iter().flatten();
+    let deletable = deletable.filter(|p| p.kind != plan::Kind::Poison).count() as u64;
     let (mut lives, ids) = std::thread::scope(|scope| {
-        let senders = [0, 1].map(|queue| {
-            let (server, planned) = (&server, &planned[queue]);
-            scope.spawn(move || send(server, QUEUES[queue], planned))
-        });
-        let lives = chaos::run(&events, &mut rng, &proxy, &mut app, deletable as u64);
-        (lives, senders.map(|sender| sender.join().unwrap()))
+        let (server, proxy, planned) = (&server, &proxy, &planned);
+        let standard = scope.spawn(move || send(server, QUEUES[0], &planned[0]));
+        let fifo = scope.spawn(move || send_in_bursts(server, proxy, &planned[1], deletable));
+        let lives = chaos::run(&events, &mut rng, proxy, &mut app, deletable);
+        (lives, [standard.join().unwrap(), fifo.join().unwrap()])
     });
     wait_until_drained(&server);
     wait_for("the last calls to end", || {

@@ -34,6 +34,11 @@ pub(crate) fn guests(workspace: &Workspace) -> Result<()> {
     wasm(workspace, "test guests", &workspace.guests())
 }
 
+/// The guest of the soak.
+pub(crate) fn soak_guest(workspace: &Workspace) -> Result<()> {
+    wasm(workspace, "the soak's guest", &["guest-soak"])
+}
+
 /// The guest that is a program, for WASI 0.1: its file.
 pub(crate) fn command_module(workspace: &Workspace) -> Result<PathBuf> {
     wasm_target::ensure(workspace, CORE_MODULE_TARGET, Source::Auto)?;

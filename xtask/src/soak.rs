@@ -12,7 +12,7 @@ const LIMIT: Duration = Duration::from_hours(2);
 
 /// Prints the account; an error if it does not balance.
 pub(crate) fn run(workspace: &Workspace, messages: u64, seed: Option<u64>) -> Result<()> {
-    build::guests(workspace)?;
+    build::soak_guest(workspace)?;
     let seed = seed.unwrap_or_else(from_the_clock);
     printer::heading(format_args!("soak of {messages} messages, seed {seed}"));
     let mut cargo = suites::host_test(workspace);

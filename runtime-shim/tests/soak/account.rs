@@ -295,18 +295,18 @@ fn calls(account: &mut Account, results: &Results, left: &Left<'_>) {
     let log = read_log(left.lives, &kinds);
     let in_flight = in_flight(account, left);
     account.fact("calls", all);
-    account.fact("leases lost, and their calls stopped", log.leases_lost);
+    account.fact("lost: leases, with their calls stopped", log.leases_lost);
     for (reason, times) in &log.unplanned {
         account.fact(format!("not planned: {reason}"), *times);
     }
     let unplanned: u64 = log.unplanned.values().sum();
     account.at_most(
-        "handled again, as counted (≤ in flight at the kills)",
+        "handled again, as counted (≤ in flight at kills + lost)",
         log.again,
         in_flight + log.leases_lost,
     );
     account.at_most(
-        "calls beyond the first that had to do (≤ as counted)",
+        "calls beyond the first that had to do (≤ handled again)",
         second,
         log.again + unplanned,
     );

@@ -99,7 +99,8 @@ pub fn run(
     lives
 }
 
-fn wait_until_deleted(proxy: &Proxy, goal: u64) {
+/// Bounded by what happens.
+pub fn wait_until_deleted(proxy: &Proxy, goal: u64) {
     let mut seen = proxy.deleted();
     let mut since = Instant::now();
     while seen < goal {

@@ -90,10 +90,9 @@ pub fn standard(seed: u64, messages: u64) -> Vec<Planned> {
         .collect()
 }
 
-/// Messages for a FIFO queue, in groups of about a hundred. What always fails is the
-/// last of its group, and those groups are short: whatever is received together
-/// with a message that fails is received once more, up to the redrive policy's
-/// limit.
+/// Messages for a FIFO queue, in groups of about a hundred. What always fails is sent
+/// first, in short groups of its own, whose others must wait for its end and then
+/// have their effects all the same.
 pub fn fifo(seed: u64, messages: u64) -> Vec<Planned> {
     let mut rng = Rng::with_seed(seed ^ 0xF1F0);
     let groups = (messages / 100).max(8);
@@ -106,10 +105,16 @@ pub fn fifo(seed: u64, messages: u64) -> Vec<Planned> {
         *number += 1;
     };
     for group in 0..short {
-        for _ in 0..5 {
-            add(group, Kind::Ok);
+        for kind in [
+            Kind::Ok,
+            Kind::Poison,
+            Kind::Ok,
+            Kind::Ok,
+            Kind::Ok,
+            Kind::Ok,
+        ] {
+            add(group, kind);
         }
-        add(group, Kind::Poison);
     }
     for _ in short * 6..messages {
         let kind = match Kind::random(&mut rng) {
