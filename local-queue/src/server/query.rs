@@ -312,6 +312,14 @@ mod tests {
             }),
         );
         check(
+            "Action=AddPermission&Label=l&AWSAccountId.1=1&AWSAccountId.2=2&ActionName.1=SendMessage",
+            "AddPermission",
+            &json!({
+                "Label": "l", "AWSAccountIds": ["1", "2"], "Actions": ["SendMessage"],
+                "QueueUrl": "/000000000000/q",
+            }),
+        );
+        check(
             "Action=SendMessageBatch&SendMessageBatchRequestEntry.1.Id=a\
              &SendMessageBatchRequestEntry.1.DelaySeconds=x\
              &SendMessageBatchRequestEntry.1.MessageAttribute.1.Name=n\

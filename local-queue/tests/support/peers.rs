@@ -1,5 +1,6 @@
 //! Other endpoints of SQS, as processes on loopback: what this server is compared with.
 
+use std::hash::{BuildHasher as _, Hasher as _, RandomState};
 use std::net::TcpListener;
 use std::path::Path;
 use std::process::Stdio;
@@ -12,6 +13,7 @@ use tokio::process::{Child, Command};
 
 /// LocalStack loads for some seconds, on a busy machine for many.
 const START_LIMIT: Duration = Duration::from_mins(2);
+const FIRST_PORT: u16 = 20_000;
 const PAUSE: Duration = Duration::from_millis(200);
 
 /// How one of them is run.
@@ -34,6 +36,7 @@ pub const MINISTACK: Kind = Kind {
             .env("GATEWAY_PORT", port.to_string())
             .env("SERVICES", "sqs")
             .env("STATE_DIR", dir.join("state"))
+            .env("TMPDIR", dir)
             // It would listen on well-known ports and remove containers of its other runs.
             .env("IOT_MTLS_ENABLED", "0")
             .env("SFTP_ENABLED", "0");
@@ -57,6 +60,16 @@ pub const LOCALSTACK: Kind = Kind {
     health: "/_localstack/health",
 };
 
+/// A port that was free a moment ago, below those that the system gives to clients: one of those
+/// could take it, or the question whether the server is there could connect to itself.
+fn free_port() -> u16 {
+    let random = || RandomState::new().build_hasher().finish();
+    let mut ports = std::iter::repeat_with(|| FIRST_PORT + (random() % 12_000) as u16);
+    ports
+        .find(|port| TcpListener::bind(("127.0.0.1", *port)).is_ok())
+        .unwrap()
+}
+
 /// A running server; it ends with this value.
 pub struct Peer {
     port: u16,
@@ -69,15 +82,12 @@ impl Peer {
     pub async fn start(kind: &Kind) -> Option<Self> {
         let program = super::tool(kind.variable)?;
         let dir = tempfile::tempdir().unwrap();
-        // Free a moment ago; nobody else here takes ports by number.
-        let port = TcpListener::bind("127.0.0.1:0").unwrap();
-        let port = port.local_addr().unwrap().port();
+        let port = free_port();
         let mut command = Command::new(program);
-        command.args(kind.arguments).currentdir(dir.path());
+        command.args(kind.arguments).current_dir(dir.path());
         (kind.environment)(&mut command, dir.path(), port);
         let log = std::fs::File::create(dir.path().join("log")).unwrap();
         let process = command
-            .env("TMPDIR", dir.path())
             .env("HOME", dir.path())
             .env("DOCKER_HOST", "unix:///nonexistent")
             .env("AWS_EC2_METADATA_DISABLED", "true")

@@ -24,8 +24,8 @@ use crate::names::{ComponentId, DatabaseLabel, StoreLabel, VariableName};
 use crate::redis_server::RedisAddressError;
 use crate::variables::{VariableError, Variables};
 
-pub use filter::{FilterError, Filters, Mismatch};
 pub(crate) use filter::{Body, Comparison, Filter, Test};
+pub use filter::{FilterError, Filters, Mismatch};
 use queues::resolve_queues;
 pub use queues::{
     Backoff, DedupOptions, ForwardUrl, QueueTrigger, QueueUrl, SandboxPer, queue_urls,

@@ -13,7 +13,9 @@ use local_queue::{
 };
 
 use super::message::{AttributeValue, CustomAttribute, Receipt, Received};
-use super::source::{ConnectError, EntryOutcome, QueueFacts, REASON_ATTRIBUTE, SourceError, is_fifo};
+use super::source::{
+    ConnectError, EntryOutcome, QueueFacts, REASON_ATTRIBUTE, SourceError, is_fifo,
+};
 use crate::app::QueueUrl;
 use crate::embedded_origin::origin_of;
 
@@ -269,9 +271,7 @@ fn entry_outcome(error: &QueueError) -> EntryOutcome {
     match error {
         QueueError::MessageNotInflight
         | QueueError::ReceiptHandleIsInvalid(_)
-        | QueueError::ReceiptHandleHasExpired(_) => {
-            EntryOutcome::Expired
-        }
+        | QueueError::ReceiptHandleHasExpired(_) => EntryOutcome::Expired,
         _ => EntryOutcome::Failed,
     }
 }

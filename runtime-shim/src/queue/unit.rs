@@ -126,7 +126,10 @@ impl Running {
         let (wanted, unwanted): (Vec<_>, Vec<_>) = unit
             .into_iter()
             .partition(|received| filters.matches(received));
-        self.consumer.counters.filtered.inc_by(unwanted.len() as u64);
+        self.consumer
+            .counters
+            .filtered
+            .inc_by(unwanted.len() as u64);
         let settle = async |received: &Received| {
             let until = received.at + self.consumer.visibility;
             let label = match mismatch {
