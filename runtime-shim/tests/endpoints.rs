@@ -39,6 +39,10 @@ fn manifest(origin: &str) -> String {
 
 struct Run {
     app: App,
+    /// Whether a hidden message keeps back those behind it in its group, whatever becomes of their
+    /// visibility. LocalStack 4.12 gives these out when their visibility is changed
+    /// (`local-queue/tests/boto3/agreement.py`).
+    blocks_groups: bool,
     /// `None` is the embedded queue, which ends with the application.
     origin: Option<String>,
 }
@@ -50,7 +54,11 @@ impl Run {
         }
         let manifest = manifest(origin.as_deref().unwrap_or(EMBEDDED));
         let app = App::start_with(&manifest, &[], &CREDENTIALS);
-        Self { app, origin }
+        Self {
+            app,
+            blocks_groups: true,
+            origin,
+        }
     }
 
     fn call(&self, queue: &str, action: &str, mut body: Value) -> Value {
@@ -150,6 +158,11 @@ fn scenario(mut run: Run) {
 
     // A failed message blocks its group, and no other.
     run.send_in_group("a", "error a");
+    // Those behind it are received along with it, which their redrive policy counts, too: they
+    // begin later.
+    wait_for("the first failure", || {
+        (run.attempts("error a").len() == 1).then_some(())
+    });
     for n in 0..5 {
         run.send_in_group("a", &format!("note a{n}"));
         run.send_in_group("b", &format!("note b{n}"));
@@ -168,17 +181,17 @@ fn scenario(mut run: Run) {
         times.concat()
     };
     let (blocked, free) = (handled("a"), handled("b"));
-    assert!(
-        blocked.is_sorted() && free.is_sorted(),
-        "{blocked:?} {free:?}"
-    );
-    assert!(failures[4] <= blocked[0], "{failures:?} {blocked:?}");
+    assert!(free.is_sorted(), "{free:?}");
+    if run.blocks_groups {
+        assert!(blocked.is_sorted(), "{blocked:?}");
+        assert!(failures[4] <= blocked[0], "{failures:?} {blocked:?}");
+    }
     assert!(free[4] < failures[4], "{free:?} {failures:?}");
 
     // A stop finishes and settles what is under way.
     run.send("sleep 1500");
     run.wait_for_depth("jobs", [0, 1]);
-    run.app.signal("TERM");
+    run.app.signal("-TERM");
     let (status, log) = run.app.wait();
     assert!(status.success(), "{log}");
     // The embedded queue is only there while it is served.
@@ -202,6 +215,9 @@ fn ministack() {
 #[test]
 fn localstack() {
     if let Some(localstack) = LocalStack::start() {
-        scenario(Run::at(Some(localstack.endpoint())));
+        scenario(Run {
+            blocks_groups: false,
+            ..Run::at(Some(localstack.endpoint()))
+        });
     }
 }

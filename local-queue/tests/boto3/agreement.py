@@ -45,6 +45,7 @@ DEVIATIONS = {
         "a_receive_hides_for_twelve_hours_at_most": "hides for any time",
         "a_message_is_hidden_for_twelve_hours_at_most": "knows no bound for all changes together",
         "a_redrive_policy_needs_its_target": "looks for the target when a message is to go there",
+        "a_fifo_group_is_blocked_by_the_message_that_is_hidden_longest": "gives out what is behind",
     },
 }
 
@@ -428,6 +429,18 @@ def a_fifo_group_is_delivered_in_order_and_blocks_only_itself(name):
     (second,) = receive(url)
     equal(second["Body"], "a2")
     assert first["Attributes"]["SequenceNumber"] < second["Attributes"]["SequenceNumber"]
+
+
+@check
+def a_fifo_group_is_blocked_by_the_message_that_is_hidden_longest(name):
+    url = create(name + ".fifo", ContentBasedDeduplication="true")
+    for body in "ab":
+        send(url, body, MessageGroupId="g")
+    first, second = receive(url)
+    for message, secs in ((first, 60), (second, 0)):
+        handle = message["ReceiptHandle"]
+        sqs.change_message_visibility(QueueUrl=url, ReceiptHandle=handle, VisibilityTimeout=secs)
+    equal(receive(url), [])
 
 
 @check
