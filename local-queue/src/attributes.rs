@@ -9,7 +9,8 @@ use serde::{Deserialize, Serialize};
 
 use crate::errors::QueueError;
 use crate::limits;
-use crate::model::{Depth, QueueName};
+use crate::model::{Depth, INVALID_FIFO_NAME, INVALID_NAME, QueueName};
+use crate::policy;
 
 /// A queue's settings, every one with a value.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -226,23 +227,53 @@ impl RedrivePolicy {
     /// The target's name out of its ARN `arn:aws:sqs:REGION:000000000000:NAME`.
     pub fn target(&self) -> Result<QueueName, QueueError> {
         QueueName::from_arn(&self.target_arn).ok_or_else(|| {
-            redrive_error("deadLetterTargetArn must be arn:aws:sqs:REGION:000000000000:NAME")
+            self.refusal(
+                "Dead-letter target ARN should be fully qualified ARN: \
+                 arn:aws:sqs:REGION:000000000000:NAME.",
+            )
         })
     }
 
+    /// Why this policy cannot be a queue's.
+    pub(crate) fn refusal(&self, reason: &str) -> QueueError {
+        QueueError::parameter(REDRIVE, self.to_json(), reason)
+    }
+
     fn parse(json: &str) -> Result<Self, QueueError> {
-        let wire: WireRedrive = serde_json::from_str(json)
-            .map_err(|error| redrive_error(&format!("not a redrive policy: {error}")))?;
-        let count = match wire.max_receive_count {
-            Count::Number(number) => Some(number),
-            Count::Text(text) => text.parse().ok(),
+        let refuse = |reason: String| QueueError::parameter(REDRIVE, json, reason);
+        let map: BTreeMap<String, serde_json::Value> =
+            serde_json::from_str(json).map_err(|_| {
+                QueueError::attribute(REDRIVE, "Redrive policy is not a valid JSON map.")
+            })?;
+        let member = |name: &str| {
+            map.get(name).ok_or_else(|| {
+                refuse(format!(
+                    "Redrive policy does not contain mandatory attribute: {name}."
+                ))
+            })
         };
-        let max_receive_count = count
+        let (count, target) = (member(COUNT_KEY)?, member(TARGET_KEY)?);
+        if map.len() > 2 {
+            return Err(refuse(format!(
+                "Only following attributes are supported: [{TARGET_KEY}, {COUNT_KEY}]."
+            )));
+        }
+        // Infrastructure tools write the count both ways.
+        let number = match count {
+            serde_json::Value::String(text) => text.parse().ok(),
+            other => other.as_u64(),
+        };
+        let max_receive_count = number
             .and_then(|count| u32::try_from(count).ok())
             .filter(|count| limits::MAX_RECEIVE_COUNT.contains(count))
-            .ok_or_else(|| redrive_error("maxReceiveCount must be an integer from 1 to 1000"))?;
+            .ok_or_else(|| {
+                refuse(format!(
+                    "Invalid value for maxReceiveCount: {count}, valid values are from 1 to 1000 \
+                     both inclusive."
+                ))
+            })?;
         let policy = Self {
-            target_arn: wire.dead_letter_target_arn,
+            target_arn: target.as_str().unwrap_or_default().to_owned(),
             max_receive_count,
         };
         policy.target()?;
@@ -251,31 +282,15 @@ impl RedrivePolicy {
 
     fn to_json(&self) -> String {
         serde_json::json!({
-            "deadLetterTargetArn": self.target_arn,
-            "maxReceiveCount": self.max_receive_count,
+            TARGET_KEY: self.target_arn,
+            COUNT_KEY: self.max_receive_count,
         })
         .to_string()
     }
 }
 
-fn redrive_error(reason: &str) -> QueueError {
-    QueueError::attribute("RedrivePolicy", reason)
-}
-
-#[derive(Deserialize)]
-#[serde(rename_all = "camelCase")]
-struct WireRedrive {
-    dead_letter_target_arn: String,
-    max_receive_count: Count,
-}
-
-/// Infrastructure tools write the count both ways.
-#[derive(Deserialize)]
-#[serde(untagged)]
-enum Count {
-    Number(u64),
-    Text(String),
-}
+const TARGET_KEY: &str = "deadLetterTargetArn";
+const COUNT_KEY: &str = "maxReceiveCount";
 
 /// Some settings to give to a queue; `None` leaves a setting as it is.
 #[derive(Clone, Debug, Default)]
@@ -319,7 +334,9 @@ const SCOPE: &str = "DeduplicationScope";
 const THROUGHPUT: &str = "FifoThroughputLimit";
 const KMS_REUSE: &str = "KmsDataKeyReusePeriodSeconds";
 const MANAGED_SSE: &str = "SqsManagedSseEnabled";
-const INERT: [&str; 4] = ["Policy", "KmsMasterKeyId", KMS_REUSE, MANAGED_SSE];
+/// The access policy: kept and returned, and changed by `AddPermission`.
+pub(crate) const POLICY: &str = "Policy";
+const INERT: [&str; 4] = [POLICY, "KmsMasterKeyId", KMS_REUSE, MANAGED_SSE];
 /// Attributes that a queue may be without.
 const OPTIONAL: [&str; 6] = [
     REDRIVE,
@@ -404,16 +421,8 @@ impl AttributeChanges {
     pub(crate) fn check_new(&self, name: &QueueName) -> Result<(), QueueError> {
         match (name.is_fifo(), self.fifo) {
             (true, Some(true)) | (false, None) => self.check_kind(name),
-            (true, _) => Err(QueueError::parameter(
-                "QueueName",
-                "Can only include alphanumeric characters, hyphens, or underscores. 1 to 80 in \
-                 length. A name that ends with .fifo needs the attribute FifoQueue = true.",
-            )),
-            (false, Some(true)) => Err(QueueError::parameter(
-                "QueueName",
-                "The name of a FIFO queue can only include alphanumeric characters, hyphens, or \
-                 underscores, must end with .fifo suffix and be 1 to 80 in length.",
-            )),
+            (true, _) => Err(QueueError::InvalidParameter(INVALID_NAME.to_owned())),
+            (false, Some(true)) => Err(QueueError::InvalidParameter(INVALID_FIFO_NAME.to_owned())),
             // SQS knows the attribute with the value true only.
             (false, Some(false)) => Err(QueueError::InvalidAttributeName(FIFO_QUEUE.to_owned())),
         }
@@ -425,7 +434,7 @@ impl AttributeChanges {
             return if self.fifo == Some(false) {
                 Err(QueueError::attribute(
                     FIFO_QUEUE,
-                    "a queue's kind cannot be changed",
+                    "Modifying queue type is not supported.",
                 ))
             } else {
                 Ok(())
@@ -542,6 +551,7 @@ fn check_inert(attribute: &str, value: &str) -> Result<(), QueueError> {
         _ if value.is_empty() => Ok(()),
         KMS_REUSE => in_range(KMS_REUSE, Some(number(KMS_REUSE, value)?), &KMS_REUSE_RANGE),
         MANAGED_SSE => boolean(MANAGED_SSE, value).map(drop),
+        POLICY => policy::check(value),
         _ => Ok(()),
     }
 }

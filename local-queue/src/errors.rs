@@ -78,14 +78,19 @@ pub enum QueueError {
     /// A required parameter is missing or empty.
     #[error("The request must contain the parameter {0}.")]
     MissingParameter(&'static str),
-    /// A parameter is out of its range or not in its form.
-    #[error("Value for parameter {parameter} is invalid. Reason: {reason}")]
+    /// A parameter's value is out of its range or not in its form.
+    #[error("Value {value} for parameter {parameter} is invalid. Reason: {reason}")]
     InvalidParameterValue {
         /// The parameter's name on the wire.
         parameter: &'static str,
+        /// What was sent.
+        value: String,
         /// What it must be.
         reason: String,
     },
+    /// A parameter is not as it must be, in words that SQS has for this alone.
+    #[error("{0}")]
+    InvalidParameter(String),
     /// A queue attribute that does not exist.
     #[error("Unknown Attribute {0}.")]
     InvalidAttributeName(String),
@@ -109,6 +114,12 @@ pub enum QueueError {
     /// The receipt handle was not made by this queue.
     #[error("The input receipt handle \"{0}\" is not a valid receipt handle.")]
     ReceiptHandleIsInvalid(String),
+    /// The visibility timeouts of one receive would last more than 12 hours together.
+    #[error(
+        "Value {0} for parameter VisibilityTimeout is invalid. Reason: Total VisibilityTimeout for \
+         the message is beyond the limit [43200 seconds]"
+    )]
+    TotalVisibilityTooLong(u32),
     /// The message is not in flight under this handle: deleted, visible again, or received again.
     #[error("The message referred to is not in flight under this receipt handle.")]
     MessageNotInflight,
@@ -119,8 +130,16 @@ pub enum QueueError {
         limit: usize,
     },
     /// A batch without entries.
-    #[error("There should be at least one entry in the request.")]
-    EmptyBatchRequest,
+    #[error("There should be at least one {0} in the request.")]
+    EmptyBatchRequest(&'static str),
+    /// An entry of a batch has no id.
+    #[error("The request must contain the parameter {entry}.{number}.Id.")]
+    MissingBatchEntryId {
+        /// What SQS calls such an entry.
+        entry: &'static str,
+        /// Which one it is, from 1.
+        number: usize,
+    },
     /// A batch with too many entries.
     #[error("Maximum number of entries per request are 10. You have sent {0}.")]
     TooManyEntriesInBatchRequest(usize),
@@ -149,8 +168,8 @@ pub enum QueueError {
     NoDeduplicationId,
     /// A parameter of one kind of queue on the other kind.
     #[error(
-        "Value {value} for parameter {parameter} is invalid. Reason: The request includes a \
-         parameter that is not valid for this queue type."
+        "Value {value} for parameter {parameter} is invalid. Reason: The request include parameter \
+         that is not valid for this queue type."
     )]
     NotOfThisQueueType {
         /// The parameter's name on the wire.
@@ -163,15 +182,25 @@ pub enum QueueError {
         "Value {0} for parameter ReceiptHandle is invalid. Reason: The receipt handle has expired."
     )]
     ReceiptHandleHasExpired(String),
-    /// A message move task names a queue or a task that is not there.
+    /// A message move task names a queue that is not there.
     #[error("The resource that you specified for the {0} parameter doesn't exist.")]
     ResourceNotFound(&'static str),
+    /// No message move task has this handle.
+    #[error("Task does not exist.")]
+    TaskDoesNotExist,
     /// A message move task cannot be started or cancelled as things are.
     #[error("{0}")]
     MoveTaskRefused(&'static str),
-    /// The operation exists in SQS but not here (yet).
-    #[error("{0}")]
-    UnsupportedOperation(String),
+    /// A queue's policy would have more of something than SQS allows.
+    #[error("{found} {what} were found, maximum allowed is {limit}.")]
+    PolicyTooLarge {
+        /// What there is too much of.
+        what: &'static str,
+        /// How many there would be.
+        found: usize,
+        /// How many there may be.
+        limit: usize,
+    },
     /// The queue was closed, or its writer is gone.
     #[error("the queue is closed")]
     Closed,
@@ -181,9 +210,14 @@ pub enum QueueError {
 }
 
 impl QueueError {
-    pub(crate) fn parameter(parameter: &'static str, reason: impl Into<String>) -> Self {
+    pub(crate) fn parameter(
+        parameter: &'static str,
+        value: impl ToString,
+        reason: impl Into<String>,
+    ) -> Self {
         Self::InvalidParameterValue {
             parameter,
+            value: value.to_string(),
             reason: reason.into(),
         }
     }

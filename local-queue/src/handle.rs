@@ -21,8 +21,9 @@ use crate::model::{
     MoveTask, OutgoingMessage, QueueName, QueuePage, ReceiptHandle, ReceiveOptions, SentMessage,
     VisibilityChange,
 };
-use crate::operation::{Op, Receiver, Slot};
-use crate::store::{PreparedMessage, Store, Stored, Take};
+use crate::operation::{Op, PolicyChange, Receiver, Slot};
+use crate::policy::Permission;
+use crate::store::{PreparedMessage, Store, Stored, Take, too_many_tags};
 use crate::validate;
 use crate::writer::{Clock, Writer};
 
@@ -139,10 +140,7 @@ impl LocalQueue {
             validate::tags(&tags)?;
         }
         if tags.len() > limits::MAX_TAGS {
-            return Err(QueueError::parameter(
-                "tags",
-                "a queue has at most 50 tags.",
-            ));
+            return Err(too_many_tags(queue));
         }
         let queue = queue.clone();
         self.call(|slot| Op::Create {
@@ -303,6 +301,40 @@ impl LocalQueue {
         self.call(|slot| Op::Tags { queue, slot }).await
     }
 
+    /// Adds a statement to a queue's policy (SQS API Reference, `AddPermission`). The policy is
+    /// kept and returned, and changes nothing here.
+    pub async fn add_permission(
+        &self,
+        queue: &QueueName,
+        permission: Permission,
+    ) -> Result<(), QueueError> {
+        permission.check()?;
+        let queue = queue.clone();
+        let change = PolicyChange::Add(permission);
+        self.call(|slot| Op::ChangePolicy {
+            queue,
+            change,
+            slot,
+        })
+        .await
+    }
+
+    /// Takes a statement from a queue's policy (SQS API Reference, `RemovePermission`).
+    pub async fn remove_permission(
+        &self,
+        queue: &QueueName,
+        label: String,
+    ) -> Result<(), QueueError> {
+        let queue = queue.clone();
+        let change = PolicyChange::Remove { label };
+        self.call(|slot| Op::ChangePolicy {
+            queue,
+            change,
+            slot,
+        })
+        .await
+    }
+
     /// Begins to move what is visible in a dead-letter queue, as new messages, and returns the
     /// task's handle (SQS API Reference, `StartMessageMoveTask`). The task goes on after a restart.
     pub async fn start_move_task(&self, request: MoveRequest) -> Result<String, QueueError> {
@@ -310,9 +342,10 @@ impl LocalQueue {
             .per_second
             .is_some_and(|rate| !limits::MOVE_RATE.contains(&rate))
         {
-            return Err(QueueError::parameter(
-                "MaxNumberOfMessagesPerSecond",
-                "must be from 1 to 500.",
+            return Err(QueueError::InvalidParameter(
+                "Value for parameter MaxNumberOfMessagesPerSecond is invalid. Reason: You must \
+                 enter a number that's between 1 and 500."
+                    .to_owned(),
             ));
         }
         self.call(|slot| Op::StartMove { request, slot }).await
@@ -332,7 +365,11 @@ impl LocalQueue {
         max: usize,
     ) -> Result<Vec<MoveTask>, QueueError> {
         if !(1..=limits::MAX_LISTED_MOVE_TASKS).contains(&max) {
-            return Err(QueueError::parameter("MaxResults", "must be from 1 to 10."));
+            return Err(QueueError::InvalidParameter(
+                "Value for parameter MaxResults is invalid. Reason: You must enter a number that's \
+                 between 1 and 10."
+                    .to_owned(),
+            ));
         }
         self.call(|slot| Op::ListMoves {
             source_arn,
@@ -362,13 +399,14 @@ impl LocalQueue {
         message: OutgoingMessage,
     ) -> Result<SentMessage, QueueError> {
         let (prepared, mut sent) = prepare(queue, message)?;
-        validate::check_size(prepared.bytes, limits::MAX_MESSAGE_BYTES)?;
+        validate::check_size(prepared.bytes, limits::MAX_MESSAGE_BYTES, false)?;
         let queue = queue.clone();
         let messages = vec![prepared];
         let results = self
             .call(|slot| Op::Send {
                 queue,
                 messages,
+                in_batch: false,
                 slot,
             })
             .await?;
@@ -385,7 +423,7 @@ impl LocalQueue {
         queue: &QueueName,
         entries: Vec<BatchEntry<OutgoingMessage>>,
     ) -> Result<Vec<BatchOutcome<SentMessage>>, QueueError> {
-        validate::batch(&entries)?;
+        validate::batch(validate::SEND_ENTRY, &entries)?;
         let checked: Vec<_> = entries
             .into_iter()
             .map(|entry| (entry.id, prepare(queue, entry.item)))
@@ -413,6 +451,7 @@ impl LocalQueue {
             .call(|slot| Op::Send {
                 queue,
                 messages,
+                in_batch: true,
                 slot,
             })
             .await?
@@ -459,20 +498,13 @@ impl LocalQueue {
             });
         }
         if !(1..=limits::MAX_BATCH_ENTRIES).contains(&options.max) {
-            return Err(QueueError::parameter(
-                "MaxNumberOfMessages",
-                "must be from 1 to 10.",
-            ));
+            return Err(validate::max_messages(options.max));
         }
         let longest = Duration::from_secs(limits::MAX_WAIT_SECS.into());
-        if options.wait.is_some_and(|wait| wait > longest) {
-            return Err(QueueError::parameter(
-                "WaitTimeSeconds",
-                "must be from 0 to 20.",
-            ));
+        if let Some(wait) = options.wait.filter(|wait| *wait > longest) {
+            return Err(validate::WAIT.refusal(wait.as_secs_f64()));
         }
-        let secs = options.visibility_secs;
-        validate::in_range("VisibilityTimeout", secs, limits::MAX_VISIBILITY_SECS)?;
+        validate::VISIBILITY.check(options.visibility_secs)?;
         let take = Take {
             max: options.max,
             visibility_secs: options.visibility_secs,
@@ -521,7 +553,7 @@ impl LocalQueue {
         queue: &QueueName,
         entries: Vec<BatchEntry<ReceiptHandle>>,
     ) -> Result<Vec<BatchOutcome<Deletion>>, QueueError> {
-        validate::batch(&entries)?;
+        validate::batch(validate::DELETE_ENTRY, &entries)?;
         let (ids, handles) = entries.into_iter().map(|e| (e.id, e.item)).unzip();
         let queue = queue.clone();
         let results = self
@@ -535,8 +567,8 @@ impl LocalQueue {
     }
 
     /// Hides a message in flight for so many seconds from now; 0 makes it visible at once
-    /// (SQS API Reference, `ChangeMessageVisibility`). SQS's bound of 12 hours for all changes
-    /// together is not kept, only that of each.
+    /// (SQS API Reference, `ChangeMessageVisibility`). It is hidden for at most 12 hours from its
+    /// receive on ([`QueueError::TotalVisibilityTooLong`]).
     pub async fn change_visibility(
         &self,
         queue: &QueueName,
@@ -558,12 +590,12 @@ impl LocalQueue {
         queue: &QueueName,
         entries: Vec<BatchEntry<VisibilityChange>>,
     ) -> Result<Vec<BatchOutcome<()>>, QueueError> {
-        validate::batch(&entries)?;
+        validate::batch(validate::VISIBILITY_ENTRY, &entries)?;
         let mut changes = Vec::new();
         let mut waiting = Vec::new();
         for BatchEntry { id, item } in entries {
             let secs = Some(item.visibility_secs);
-            let result = validate::in_range("VisibilityTimeout", secs, limits::MAX_VISIBILITY_SECS);
+            let result = validate::CHANGED_VISIBILITY.check(secs);
             if result.is_ok() {
                 changes.push(item);
             }
@@ -624,9 +656,10 @@ impl Drop for PendingReceive<'_> {
 
 fn check_page(max: Option<usize>) -> Result<(), QueueError> {
     if max.is_some_and(|max| !(1..=limits::MAX_LIST_RESULTS).contains(&max)) {
-        return Err(QueueError::parameter(
-            "MaxResults",
-            "must be from 1 to 1000.",
+        return Err(QueueError::InvalidParameter(
+            "Value for parameter MaxResults is invalid. Reason: MaxResults must be an integer \
+             between 1 and 1000."
+                .to_owned(),
         ));
     }
     Ok(())
@@ -663,7 +696,7 @@ fn prepare(
         None
     } else {
         let json = serde_json::to_string(&message.attributes)
-            .map_err(|error| QueueError::parameter("MessageAttributes", error.to_string()))?;
+            .map_err(|error| QueueError::InvalidParameter(error.to_string()))?;
         Some(json)
     };
     let by_content = queue.is_fifo() && message.deduplication_id.is_none();

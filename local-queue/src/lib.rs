@@ -14,6 +14,7 @@ mod handle;
 pub mod limits;
 mod model;
 mod operation;
+mod policy;
 mod schedule;
 mod schema;
 mod server;
@@ -33,4 +34,5 @@ pub use model::{
     MessageAttribute, MessageId, MoveRequest, MoveStatus, MoveTask, OutgoingMessage, QueueName,
     QueuePage, ReceiptHandle, ReceiveOptions, SentMessage, SequenceNumber, VisibilityChange,
 };
+pub use policy::Permission;
 pub use server::Server;

@@ -21,6 +21,13 @@ pub const ACCOUNT_ID: &str = "000000000000";
 /// How the names of FIFO queues end.
 const FIFO_SUFFIX: &str = ".fifo";
 
+/// SQS's words for a name that no standard queue can have.
+pub(crate) const INVALID_NAME: &str =
+    "Can only include alphanumeric characters, hyphens, or underscores. 1 to 80 in length";
+/// SQS's words for a name that no FIFO queue can have.
+pub(crate) const INVALID_FIFO_NAME: &str = "The name of a FIFO queue can only include alphanumeric \
+     characters, hyphens, or underscores, must end with .fifo suffix and be 1 to 80 in length";
+
 /// A queue's name: 1 to 80 letters, digits, hyphens and underscores, the last five of a FIFO
 /// queue's being `.fifo` (SQS API Reference, `CreateQueue`, `QueueName`).
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -31,11 +38,7 @@ impl QueueName {
     pub fn parse(name: &str) -> Result<Self, QueueError> {
         let stem = name.strip_suffix(FIFO_SUFFIX).unwrap_or(name);
         if !is_plain_id(stem) || name.len() > limits::MAX_NAME_LEN {
-            return Err(QueueError::parameter(
-                "QueueName",
-                "Can only include alphanumeric characters, hyphens, or underscores. 1 to 80 in \
-                 length.",
-            ));
+            return Err(invalid_name(name));
         }
         Ok(Self(name.into()))
     }
@@ -100,6 +103,18 @@ impl std::str::FromStr for QueueName {
     fn from_str(name: &str) -> Result<Self, Self::Err> {
         Self::parse(name)
     }
+}
+
+/// What SQS says to a name that is no queue's.
+fn invalid_name(name: &str) -> QueueError {
+    let reason = if name.is_empty() {
+        "Queue name cannot be empty"
+    } else if name.ends_with(FIFO_SUFFIX) {
+        INVALID_FIFO_NAME
+    } else {
+        INVALID_NAME
+    };
+    QueueError::InvalidParameter(reason.to_owned())
 }
 
 /// 1 to 80 of `[A-Za-z0-9_-]`: queue names and batch entry ids share the form.

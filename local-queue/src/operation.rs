@@ -12,6 +12,7 @@ use crate::limits;
 use crate::model::{
     Deletion, Message, MoveRequest, MoveTask, QueueName, QueuePage, ReceiptHandle, VisibilityChange,
 };
+use crate::policy::Permission;
 use crate::store::{PreparedMessage, Store, Stored, Take};
 
 /// Where an operation's outcome waits for the commit.
@@ -102,6 +103,11 @@ pub(crate) enum Op {
         queue: QueueName,
         slot: Slot<BTreeMap<String, String>>,
     },
+    ChangePolicy {
+        queue: QueueName,
+        change: PolicyChange,
+        slot: Slot<()>,
+    },
     StartMove {
         request: MoveRequest,
         slot: Slot<String>,
@@ -118,6 +124,7 @@ pub(crate) enum Op {
     Send {
         queue: QueueName,
         messages: Vec<PreparedMessage>,
+        in_batch: bool,
         slot: Slot<Each<Stored>>,
     },
     Delete {
@@ -141,6 +148,12 @@ pub(crate) enum Op {
     },
     /// Finish what waits, then stop.
     Close,
+}
+
+/// What becomes of a queue's policy.
+pub(crate) enum PolicyChange {
+    Add(Permission),
+    Remove { label: String },
 }
 
 /// Who receives, what, and until when.
@@ -177,6 +190,7 @@ impl Op {
                 | Self::Purge { .. }
                 | Self::Tag { .. }
                 | Self::Untag { .. }
+                | Self::ChangePolicy { .. }
                 | Self::StartMove { .. }
                 | Self::CancelMove { .. }
         )
@@ -214,6 +228,11 @@ impl Op {
             Self::Tag { queue, tags, slot } => slot.fill(store.tag(queue, tags)),
             Self::Untag { queue, keys, slot } => slot.fill(store.untag(queue, keys)),
             Self::Tags { queue, slot } => slot.fill(store.tags(queue)),
+            Self::ChangePolicy {
+                queue,
+                change,
+                slot,
+            } => slot.fill(store.change_policy(queue, change, now)),
             Self::StartMove { request, slot } => slot.fill(store.start_move(request, now)),
             Self::CancelMove { handle, slot } => slot.fill(store.cancel_move(handle)),
             Self::ListMoves {
@@ -224,8 +243,9 @@ impl Op {
             Self::Send {
                 queue,
                 messages,
+                in_batch,
                 slot,
-            } => slot.fill(store.send(queue, messages, now)),
+            } => slot.fill(store.send(queue, messages, *in_batch, now)),
             Self::Delete {
                 queue,
                 handles,
@@ -364,7 +384,7 @@ mod tests {
             body_sha256: None,
             bytes: 1,
         };
-        store.send(&name, &[message], NOW).unwrap();
+        store.send(&name, &[message], false, NOW).unwrap();
         run_receive(&mut receiver, &mut slot, &mut store, NOW).unwrap();
         assert_eq!(slot.outcome.as_ref().unwrap().as_ref().unwrap().len(), 1);
         store.roll_back(NOW).unwrap();

@@ -16,14 +16,14 @@ pub(crate) fn message_size(message: &OutgoingMessage) -> Result<usize, QueueErro
     if !message.body.chars().all(is_allowed) {
         return Err(QueueError::InvalidMessageContents);
     }
-    in_range("DelaySeconds", message.delay_secs, limits::MAX_DELAY_SECS)?;
+    DELAY.check(message.delay_secs)?;
     fifo_id("MessageGroupId", message.group_id.as_deref())?;
     fifo_id(
         "MessageDeduplicationId",
         message.deduplication_id.as_deref(),
     )?;
     if message.attributes.len() > limits::MAX_MESSAGE_ATTRIBUTES {
-        return Err(attribute_error(format!(
+        return Err(QueueError::InvalidParameter(format!(
             "Number of message attributes [{}] exceeds the allowed maximum [{}].",
             message.attributes.len(),
             limits::MAX_MESSAGE_ATTRIBUTES
@@ -47,6 +47,7 @@ pub(crate) fn fifo_id(parameter: &'static str, id: Option<&str>) -> Result<(), Q
     match id {
         Some(id) if !fits(id) => Err(QueueError::parameter(
             parameter,
+            id,
             format!(
                 "{parameter} can only include alphanumeric and punctuation characters. 1 to 128 \
                  in length."
@@ -58,33 +59,56 @@ pub(crate) fn fifo_id(parameter: &'static str, id: Option<&str>) -> Result<(), Q
 
 /// Checks tags that are to be added (SQS API Reference, `TagQueue`).
 pub(crate) fn tags(tags: &BTreeMap<String, String>) -> Result<(), QueueError> {
-    let refuse = |reason: String| Err(QueueError::parameter("Tags", reason));
+    let refuse = |reason: &str| Err(QueueError::InvalidParameter(reason.to_owned()));
     if tags.is_empty() {
         return Err(QueueError::MissingParameter("Tags"));
     }
     for (key, value) in tags {
         if !(1..=limits::MAX_TAG_KEY_LEN).contains(&key.chars().count()) {
-            return refuse(format!("Tag key `{key}` must have 1 to 128 characters."));
+            return refuse("Tag keys must be between 1 and 128 characters in length.");
         }
         if value.chars().count() > limits::MAX_TAG_VALUE_LEN {
-            return refuse(format!("The value of tag `{key}` is over 256 characters."));
+            return refuse("Tag values must be between 0 and 256 characters in length.");
         }
-        if key.to_ascii_lowercase().starts_with("aws:") {
-            return refuse(format!("Tag key `{key}` must not begin with aws:."));
+        if !key.chars().all(is_tag_character) {
+            return refuse(
+                "Tag keys may only contain unicode letters, digits, whitespace, or one of these \
+                 symbols: _ . : / = + - @",
+            );
+        }
+        if !value.chars().all(is_tag_character) {
+            return refuse(
+                "Tag values may only contain unicode letters, digits, whitespace, or one of these \
+                 symbols: _ . : / = + - @",
+            );
+        }
+        if [key, value]
+            .iter()
+            .any(|text| text.to_ascii_lowercase().starts_with("aws:"))
+        {
+            return refuse("Tag keys and values must not begin with aws:, which is reserved.");
         }
     }
     Ok(())
 }
 
-/// Refuses a message of `bytes` beyond `limit`.
-pub(crate) fn check_size(bytes: usize, limit: u32) -> Result<(), QueueError> {
-    if bytes > limit as usize {
-        return Err(QueueError::parameter(
-            "MessageBody",
-            format!("Message must be shorter than or equal to {limit} bytes; it has {bytes}."),
-        ));
+fn is_tag_character(c: char) -> bool {
+    c.is_alphanumeric() || c.is_whitespace() || "_.:/=+-@".contains(c)
+}
+
+/// Refuses a message of `bytes` beyond `limit`. SQS has other words for a batch's entry.
+pub(crate) fn check_size(bytes: usize, limit: u32, in_batch: bool) -> Result<(), QueueError> {
+    if bytes <= limit as usize {
+        return Ok(());
     }
-    Ok(())
+    let cannot = if in_batch {
+        "cannot be validated"
+    } else {
+        "are invalid"
+    };
+    Err(QueueError::InvalidParameter(format!(
+        "One or more parameters {cannot}. Reason: Message must be shorter than {limit} bytes."
+    )))
 }
 
 /// Characters that a body and a text attribute may hold (SQS API Reference, `SendMessage`).
@@ -92,56 +116,80 @@ fn is_allowed(c: char) -> bool {
     matches!(c, '\t' | '\n' | '\r' | '\u{20}'..='\u{D7FF}' | '\u{E000}'..='\u{FFFD}' | '\u{10000}'..)
 }
 
-fn attribute_error(reason: String) -> QueueError {
-    QueueError::parameter("MessageAttributes", reason)
-}
-
 fn check_attribute(name: &str, attribute: &MessageAttribute) -> Result<(), QueueError> {
-    let refuse = |reason: &str| {
-        Err(attribute_error(format!(
-            "The message attribute '{name}' {reason}."
-        )))
-    };
-    let lower = name.to_ascii_lowercase();
-    let well_formed = (1..=limits::MAX_ATTRIBUTE_NAME_LEN).contains(&name.len())
-        && name
-            .bytes()
-            .all(|b| b.is_ascii_alphanumeric() || b"_-.".contains(&b))
-        && !(name.starts_with('.') || name.ends_with('.') || name.contains(".."));
-    if !well_formed {
-        return refuse(
-            "has an invalid name: 1 to 256 letters, digits, underscores, hyphens and single \
-             periods, without a period at either end",
-        );
-    }
-    if lower.starts_with("aws.") || lower.starts_with("amazon.") {
-        return refuse("has a reserved name: it must not start with AWS. or Amazon.");
+    let refuse = |reason: String| Err(QueueError::InvalidParameter(reason));
+    if let Some(reason) = unfit_name(name) {
+        return refuse(reason.to_owned());
     }
     let data_type = attribute.data_type();
+    if data_type.is_empty() {
+        return refuse(format!(
+            "The message (user) attribute '{name}' must contain a non-empty message attribute type."
+        ));
+    }
     if data_type.len() > limits::MAX_ATTRIBUTE_NAME_LEN {
-        return refuse("has a type of more than 256 characters");
+        return refuse("Message (user) attribute type must be shorter than 256 bytes.".to_owned());
     }
     let base = data_type
         .split_once('.')
         .map_or(data_type, |(base, _)| base);
+    let is_empty = match attribute.value() {
+        AttributeValue::Text(text) => text.is_empty(),
+        AttributeValue::Binary(bytes) => bytes.is_empty(),
+    };
     match (base, attribute.value()) {
-        ("String" | "Number", AttributeValue::Text(text)) if text.is_empty() => {
-            refuse("must contain a non-empty value")
-        }
-        ("Binary", AttributeValue::Binary(bytes)) if bytes.is_empty() => {
-            refuse("must contain a non-empty value")
-        }
+        ("String" | "Number" | "Binary", _) if is_empty => refuse(format!(
+            "Message (user) attribute '{name}' must contain a non-empty value of type '{base}'."
+        )),
         ("String" | "Number", AttributeValue::Text(text)) if !text.chars().all(is_allowed) => {
-            refuse("contains invalid characters")
+            Err(QueueError::InvalidMessageContents)
         }
-        ("Number", AttributeValue::Text(text)) if !is_number(text) => {
-            refuse("is a Number, but its value is not a number of up to 38 digits")
-        }
+        ("Number", AttributeValue::Text(text)) if !is_number(text) => refuse(format!(
+            "Can't cast the value of message (user) attribute '{name}' to a number."
+        )),
         ("String" | "Number", AttributeValue::Text(_)) | ("Binary", AttributeValue::Binary(_)) => {
             Ok(())
         }
-        ("String" | "Number" | "Binary", _) => refuse("has a value that is not of its type"),
-        _ => refuse("has an invalid type: it must start with String, Number or Binary"),
+        ("String" | "Number", _) => refuse(format!(
+            "The message (user) attribute '{name}' with type '{data_type}' must use field 'String'."
+        )),
+        ("Binary", _) => refuse(format!(
+            "The message (user) attribute '{name}' with type '{data_type}' must use field 'Binary'."
+        )),
+        _ => refuse(format!(
+            "The type of message (user) attribute '{name}' is invalid. You must use only the \
+             following supported type prefixes: Binary, Number, String."
+        )),
+    }
+}
+
+/// Why a message attribute cannot have this name. SQS takes letters beyond ASCII, too, though its
+/// documentation does not say so.
+fn unfit_name(name: &str) -> Option<&'static str> {
+    let lower = name.to_ascii_lowercase();
+    let fits = |c: char| c.is_alphanumeric() || "_-.".contains(c);
+    if name.is_empty() {
+        Some("The request must contain non-empty message (user) attribute names.")
+    } else if name.len() > limits::MAX_ATTRIBUTE_NAME_LEN {
+        Some("Message (user) attribute name must be shorter than 256 bytes.")
+    } else if lower.starts_with("aws.") || lower.starts_with("amazon.") {
+        Some(
+            "You can't use message attribute names beginning with 'AWS.' or 'Amazon.'. These \
+             strings are reserved for internal use.",
+        )
+    } else if name.starts_with('.') {
+        Some("Message (user) attribute name must not begin with character '.'.")
+    } else if name.ends_with('.') {
+        Some("Message (user) attribute name must not end with character '.'.")
+    } else if name.contains("..") {
+        Some("Message (user) attribute name must not have successive '.' characters.")
+    } else if !name.chars().all(fits) {
+        Some(
+            "Message (user) attribute name can only contain upper and lower score characters, \
+             digits, periods, hyphens and underscores.",
+        )
+    } else {
+        None
     }
 }
 
@@ -156,25 +204,77 @@ fn is_number(text: &str) -> bool {
         && text.parse::<f64>().is_ok_and(f64::is_finite)
 }
 
-/// Refuses a value above `max`; `None` is fine.
-pub(crate) fn in_range(
+/// A parameter that is a number of seconds, from 0 on.
+pub(crate) struct Seconds {
     parameter: &'static str,
-    value: Option<u32>,
     max: u32,
-) -> Result<(), QueueError> {
-    match value {
-        Some(value) if value > max => Err(QueueError::parameter(
-            parameter,
-            format!("{value} must be from 0 to {max}."),
-        )),
-        _ => Ok(()),
+    reason: &'static str,
+}
+
+/// Of a message.
+pub(crate) const DELAY: Seconds = Seconds {
+    parameter: "DelaySeconds",
+    max: limits::MAX_DELAY_SECS,
+    reason: "DelaySeconds must be >= 0 and <= 900.",
+};
+/// Of a receive.
+pub(crate) const WAIT: Seconds = Seconds {
+    parameter: "WaitTimeSeconds",
+    max: limits::MAX_WAIT_SECS,
+    reason: "Must be >= 0 and <= 20, if provided.",
+};
+/// Of a receive.
+pub(crate) const VISIBILITY: Seconds = Seconds {
+    parameter: "VisibilityTimeout",
+    max: limits::MAX_VISIBILITY_SECS,
+    reason: "Must be >= 0 and <= 43200, if provided.",
+};
+/// Of `ChangeMessageVisibility`.
+pub(crate) const CHANGED_VISIBILITY: Seconds = Seconds {
+    parameter: "VisibilityTimeout",
+    max: limits::MAX_VISIBILITY_SECS,
+    reason: "Must be between 0 and 43200.",
+};
+
+impl Seconds {
+    /// Refuses a value above the maximum; `None` is fine.
+    pub(crate) fn check(&self, value: Option<u32>) -> Result<(), QueueError> {
+        match value {
+            Some(value) if value > self.max => Err(self.refusal(value)),
+            _ => Ok(()),
+        }
+    }
+
+    /// A value as it came over the wire.
+    pub(crate) fn read(&self, value: i64) -> Result<u32, QueueError> {
+        let read = u32::try_from(value).ok();
+        read.filter(|value| *value <= self.max)
+            .ok_or_else(|| self.refusal(value))
+    }
+
+    pub(crate) fn refusal(&self, value: impl ToString) -> QueueError {
+        QueueError::parameter(self.parameter, value, self.reason)
     }
 }
 
+/// Refuses the number of messages that a receive asks for.
+pub(crate) fn max_messages(value: impl ToString) -> QueueError {
+    let reason = "Must be between 1 and 10, if provided.";
+    QueueError::parameter("MaxNumberOfMessages", value, reason)
+}
+
+/// What SQS calls the entries of each batch.
+pub(crate) const SEND_ENTRY: &str = "SendMessageBatchRequestEntry";
+/// As [`SEND_ENTRY`].
+pub(crate) const DELETE_ENTRY: &str = "DeleteMessageBatchRequestEntry";
+/// As [`SEND_ENTRY`].
+pub(crate) const VISIBILITY_ENTRY: &str = "ChangeMessageVisibilityBatchRequestEntry";
+
 /// Checks the shape of a batch: 1 to 10 entries with well-formed, distinct ids.
-pub(crate) fn batch<T>(entries: &[BatchEntry<T>]) -> Result<(), QueueError> {
+/// `entry` is what SQS calls one of them.
+pub(crate) fn batch<T>(entry: &'static str, entries: &[BatchEntry<T>]) -> Result<(), QueueError> {
     if entries.is_empty() {
-        return Err(QueueError::EmptyBatchRequest);
+        return Err(QueueError::EmptyBatchRequest(entry));
     }
     if entries.len() > limits::MAX_BATCH_ENTRIES {
         return Err(QueueError::TooManyEntriesInBatchRequest(entries.len()));
@@ -215,7 +315,7 @@ mod tests {
 
     #[test]
     fn attribute_names_follow_the_rules() {
-        for name in ["a", "A.b-c_d", &"x".repeat(256)] {
+        for name in ["a", "A.b-c_d", "ø", &"x".repeat(256)] {
             assert!(with(name, MessageAttribute::string("v")).is_ok(), "{name}");
         }
         for name in [
@@ -224,7 +324,7 @@ mod tests {
             "a.",
             "a..b",
             "a b",
-            "ä",
+            "§",
             "AWS.x",
             "amazon.y",
             &"x".repeat(257),

@@ -156,7 +156,8 @@ impl Writer {
             Op::Create { slot, .. }
             | Op::Set { slot, .. }
             | Op::Tag { slot, .. }
-            | Op::Untag { slot, .. } => slot.answer(committed),
+            | Op::Untag { slot, .. }
+            | Op::ChangePolicy { slot, .. } => slot.answer(committed),
             Op::Tags { slot, .. } => slot.answer(committed),
             Op::StartMove { slot, .. } => slot.answer(committed),
             Op::CancelMove { slot, .. } => slot.answer(committed),

@@ -2,6 +2,7 @@
 //! from `cargo xtask test`, which makes the environment of `boto3/requirements.txt`.
 #![allow(
     clippy::unwrap_used,
+    clippy::print_stderr,
     missing_docs,
     unreachable_pub,
     dead_code,
@@ -21,16 +22,5 @@ async fn boto3_finds_what_it_expects() {
         .expect("GRISTMILL_TEST_PYTHON is not set: run it through cargo xtask test");
     let endpoint = Endpoint::start().await;
     let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/boto3/test_boto3.py");
-    let output = Command::new(python)
-        .arg(script)
-        .arg(endpoint.url())
-        .output()
-        .await
-        .unwrap();
-    assert!(
-        output.status.success(),
-        "{}\n{}",
-        String::from_utf8_lossy(&output.stdout),
-        String::from_utf8_lossy(&output.stderr)
-    );
+    support::must_succeed(Command::new(python).arg(script).arg(endpoint.url())).await;
 }

@@ -288,7 +288,7 @@ async fn duplicates_are_acknowledged_and_not_delivered() {
 }
 
 #[tokio::test]
-async fn a_batch_keeps_its_order_and_fails_entry_by_entry() {
+async fn a_batch_keeps_its_order_and_is_refused_whole_without_a_group() {
     let endpoint = Endpoint::start().await;
     let client = endpoint.client();
     let url = create_fifo(&client, "q.fifo", &[]).await;
@@ -299,15 +299,16 @@ async fn a_batch_keeps_its_order_and_fails_entry_by_entry() {
             .build()
             .unwrap()
     };
-    let sent = client
-        .send_message_batch()
-        .queue_url(&url)
-        .entries(entry("1", Some("g")))
-        .entries(entry("2", None))
-        .entries(entry("3", Some("g")))
-        .send()
-        .await
-        .unwrap();
+    let batch = |entries: &[(&str, Option<&str>)]| {
+        let entries = entries.iter().map(|(id, group)| entry(id, *group));
+        let request = client.send_message_batch().queue_url(&url);
+        request.set_entries(Some(entries.collect()))
+    };
+    let groupless = batch(&[("1", Some("g")), ("2", None)]);
+    assert_eq!(code!(groupless), "InvalidParameterValue");
+    let too_long = "x".repeat(129);
+    let sent = batch(&[("1", Some("g")), ("2", Some(&too_long)), ("3", Some("g"))]);
+    let sent = sent.send().await.unwrap();
     let numbers: Vec<_> = sent
         .successful()
         .iter()
@@ -316,7 +317,7 @@ async fn a_batch_keeps_its_order_and_fails_entry_by_entry() {
     assert!(numbers.len() == 2 && numbers.is_sorted(), "{numbers:?}");
     assert_eq!(
         (sent.failed()[0].id(), sent.failed()[0].code()),
-        ("2", "MissingParameter")
+        ("2", "InvalidParameterValue")
     );
     assert_eq!(bodies(&receive(&client, &url, 10, 0).await), ["1", "3"]);
 }
@@ -413,7 +414,7 @@ async fn a_poison_message_leaves_its_group_for_a_fifo_dead_letter_queue() {
     for (url, policy) in [(&standard, &to_fifo), (&url, &policy("standard"))] {
         let set = client.set_queue_attributes().queue_url(url);
         let refused = set.attributes(Attribute::RedrivePolicy, policy);
-        assert_eq!(code!(refused), "InvalidAttributeValue");
+        assert_eq!(code!(refused), "InvalidParameterValue");
     }
     for body in ["poison", "next"] {
         send(&client, &url, "g", body).await;
@@ -473,7 +474,7 @@ async fn a_dead_letter_queue_chooses_its_sources() {
         r#"{"redrivePermission":"byQueue","sourceQueueArns":["arn:aws:sqs:r:000000000000:a"]}"#;
     allow(by_queue).send().await.unwrap();
     redrive(&urls[0]).send().await.unwrap();
-    assert_eq!(code!(redrive(&urls[1])), "InvalidAttributeValue");
+    assert_eq!(code!(redrive(&urls[1])), "InvalidParameterValue");
     allow(r#"{"redrivePermission":"allowAll"}"#)
         .send()
         .await

@@ -1,5 +1,6 @@
 //! Message move tasks as an unmodified AWS SDK for Rust sees them: what they move, their rate,
-//! how they end, and that they go on after a restart.
+//! how they end, and that they go on after a restart and after a `kill -9`, which is done to this
+//! test binary run again.
 #![allow(
     clippy::unwrap_used,
     missing_docs,
@@ -10,6 +11,10 @@
 
 mod support;
 
+use std::collections::BTreeSet;
+use std::io::{BufRead as _, BufReader, Write as _};
+use std::path::Path;
+use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
 use aws_sdk_sqs::Client;
@@ -18,7 +23,9 @@ use aws_sdk_sqs::types::{
     ListMessageMoveTasksResultEntry as Task, Message, MessageSystemAttributeName as SystemName,
     QueueAttributeName as Attribute,
 };
-use local_queue::{BatchEntry, OutgoingMessage, QueueName};
+use local_queue::{
+    BatchEntry, MoveRequest, MoveStatus, OutgoingMessage, QueueName, ReceiveOptions,
+};
 use support::Endpoint;
 
 const DEAD: &str = "arn:aws:sqs:us-east-1:000000000000:dead";
@@ -155,7 +162,7 @@ async fn a_task_says_why_it_cannot_begin_or_go_on() {
     let same = start(DEAD).destination_arn(DEAD);
     assert_eq!(refused!(same).0, "InvalidParameterValue");
     let cancel = client.cancel_message_move_task().task_handle("nonsense");
-    assert_eq!(refused!(cancel).0, missing);
+    assert_eq!(refused!(cancel).0, "InvalidParameterValue");
 
     // A message that was sent to the dead-letter queue came from nowhere.
     fill(&endpoint, 1).await;
@@ -247,4 +254,108 @@ async fn a_task_goes_on_after_a_restart_and_leaves_what_came_later() {
         endpoint.queue.depth(&name).await.unwrap().visible
     };
     assert_eq!((depth("dead").await, depth("other").await), (1, 20));
+}
+
+const CHILD_DIR: &str = "LOCAL_QUEUE_TEST_MOVE_DIR";
+const DEAD_LETTERS: usize = 20_000;
+
+/// Not a test of its own: moves dead letters until it is killed, and says how many they are.
+#[tokio::test(flavor = "multi_thread")]
+async fn child_that_is_killed_while_it_moves() {
+    let Ok(dir) = std::env::var(CHILD_DIR) else {
+        return;
+    };
+    let queue = support::open(Path::new(&dir));
+    if queue
+        .list_move_tasks(DEAD.to_owned(), 1)
+        .await
+        .unwrap()
+        .is_empty()
+    {
+        let request = MoveRequest {
+            source_arn: DEAD.to_owned(),
+            destination_arn: Some(OTHER.to_owned()),
+            per_second: None,
+        };
+        queue.start_move_task(request).await.unwrap();
+    }
+    loop {
+        let task = queue
+            .list_move_tasks(DEAD.to_owned(), 1)
+            .await
+            .unwrap()
+            .remove(0);
+        let line = format!("\nmoved {}.\n", task.moved);
+        std::io::stdout().lock().write_all(line.as_bytes()).unwrap();
+        if task.status != MoveStatus::Running {
+            std::future::pending::<()>().await;
+        }
+    }
+}
+
+/// A step is one transaction: no message is in both queues, or in none.
+#[tokio::test(flavor = "multi_thread")]
+async fn kill_9_in_the_middle_loses_nothing_and_moves_nothing_twice() {
+    let endpoint = Endpoint::start().await;
+    queues(&endpoint.client()).await;
+    fill(&endpoint, DEAD_LETTERS).await;
+    let mut endpoint = endpoint;
+    endpoint.begin_stop();
+    let dir = endpoint.stopped().await;
+    let mut last = 0;
+    for round in 1..=3 {
+        let mut child = Command::new(std::env::current_exe().unwrap())
+            .args([
+                "--exact",
+                "child_that_is_killed_while_it_moves",
+                "--nocapture",
+            ])
+            .env(CHILD_DIR, dir.path())
+            .stdout(Stdio::piped())
+            .spawn()
+            .unwrap();
+        for line in BufReader::new(child.stdout.take().unwrap()).lines() {
+            let line = line.unwrap();
+            let moved = line
+                .strip_prefix("moved ")
+                .and_then(|n| n.strip_suffix('.'));
+            last = moved.map_or(last, |moved| moved.parse().unwrap());
+            if last >= round * 3_000 {
+                // The rest of what it said is read until its end.
+                child.kill().unwrap();
+            }
+        }
+        child.wait().unwrap();
+    }
+    assert!(
+        (9_000..DEAD_LETTERS).contains(&last),
+        "killed too late, at {last}"
+    );
+
+    let endpoint = Endpoint::start_in(dir).await;
+    let task = ended(&endpoint.client()).await;
+    assert_eq!(task.status(), Some("COMPLETED"));
+    assert_eq!(
+        task.approximate_number_of_messages_moved(),
+        DEAD_LETTERS as i64
+    );
+    let mut seen = BTreeSet::new();
+    for name in ["dead", "other"] {
+        let name = QueueName::parse(name).unwrap();
+        let options = ReceiveOptions {
+            max: 10,
+            ..ReceiveOptions::default()
+        };
+        loop {
+            let messages = endpoint.queue.receive(&name, options).await.unwrap();
+            if messages.is_empty() {
+                break;
+            }
+            assert_eq!(name.as_str(), "other", "it should have been moved");
+            for message in messages {
+                assert!(seen.insert(message.body), "a message came twice");
+            }
+        }
+    }
+    assert_eq!(seen.len(), DEAD_LETTERS);
 }

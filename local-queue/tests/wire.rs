@@ -9,51 +9,11 @@
 
 mod support;
 
-use std::fmt::Write as _;
-
 use local_queue::{OutgoingMessage, QueueName, ReceiveOptions};
 use support::Endpoint;
+use support::raw::{Answer, action, request};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
-
-struct Answer {
-    status: u16,
-    head: String,
-    body: String,
-}
-
-async fn request(
-    endpoint: &Endpoint,
-    method: &str,
-    headers: &[(&str, &str)],
-    body: &str,
-) -> Answer {
-    let mut text = format!("{method} / HTTP/1.1\r\nhost: elsewhere:1\r\nconnection: close\r\n");
-    for (name, value) in headers {
-        write!(text, "{name}: {value}\r\n").unwrap();
-    }
-    write!(text, "content-length: {}\r\n\r\n{body}", body.len()).unwrap();
-    let mut stream = TcpStream::connect(endpoint.addr).await.unwrap();
-    stream.write_all(text.as_bytes()).await.unwrap();
-    let mut answer = String::new();
-    stream.read_to_string(&mut answer).await.unwrap();
-    let (head, body) = answer.split_once("\r\n\r\n").unwrap();
-    let status = head.split(' ').nth(1).unwrap().parse().unwrap();
-    Answer {
-        status,
-        head: head.to_ascii_lowercase(),
-        body: body.to_owned(),
-    }
-}
-
-async fn action(endpoint: &Endpoint, action: &str, body: &str) -> Answer {
-    let target = format!("AmazonSQS.{action}");
-    let headers = [
-        ("x-amz-target", target.as_str()),
-        ("content-type", "application/x-amz-json-1.0"),
-    ];
-    request(endpoint, "POST", &headers, body).await
-}
 
 #[tokio::test]
 async fn errors_carry_shape_code_and_request_id() {
@@ -205,7 +165,7 @@ async fn the_query_protocol_reaches_the_same_queues() {
     let missing = query(&endpoint, "Action=GetQueueUrl&QueueName=none").await;
     assert_eq!(missing.status, 400);
     let error = "<Error><Type>Sender</Type><Code>AWS.SimpleQueueService.NonExistentQueue</Code>\
-                 <Message>The specified queue does not exist.</Message>";
+                 <Message>The specified queue does not exist for this wsdl version.</Message>";
     assert!(missing.body.contains(error), "{}", missing.body);
     let unknown = query(&endpoint, "Action=Nonsense").await;
     assert!(
@@ -240,7 +200,7 @@ async fn broken_json_and_missing_parameters_are_refused() {
         (
             "CreateQueue",
             String::new(),
-            "MissingRequiredParameterException",
+            "InvalidParameterValueException",
         ),
         (
             "SendMessageBatch",

@@ -43,6 +43,13 @@ pub(crate) const BROWSER_TESTS: Packages = Packages {
     folder: "servers/browser-tests",
 };
 
+/// The AWS SDK for JavaScript: a client of the embedded queue.
+pub(crate) const SQS_CLIENT: Packages = Packages {
+    name: "the AWS SDK for JavaScript",
+    manifests: "local-queue/tests/javascript",
+    folder: "servers/sqs-client",
+};
+
 /// Makes components of JavaScript: it builds an example.
 pub(crate) const COMPONENTIZE_JS: Packages = Packages {
     name: "componentize-js",

@@ -38,6 +38,9 @@ pub(crate) enum Server {
     Mosquitto,
     DynamoDb,
     Ministack,
+    LocalStack,
+    AwsCli,
+    SqsClient,
     Registry,
     Node,
     Playwright,
@@ -52,12 +55,15 @@ pub(crate) enum Server {
 
 impl Server {
     /// All of them, in the order of the report.
-    pub(crate) const ALL: [Self; 15] = [
+    pub(crate) const ALL: [Self; 18] = [
         Self::Redis,
         Self::Postgres,
         Self::Mosquitto,
         Self::DynamoDb,
         Self::Ministack,
+        Self::LocalStack,
+        Self::AwsCli,
+        Self::SqsClient,
         Self::Registry,
         Self::Node,
         Self::Playwright,
@@ -78,6 +84,9 @@ impl Server {
             Self::Mosquitto => "mosquitto",
             Self::DynamoDb => "dynamodb",
             Self::Ministack => "ministack",
+            Self::LocalStack => "localstack",
+            Self::AwsCli => "aws-cli",
+            Self::SqsClient => "sqs-client-js",
             Self::Registry => "registry",
             Self::Node => "node",
             Self::Playwright => "playwright",
@@ -239,6 +248,18 @@ impl<'a> Servers<'a> {
                     "GRISTMILL_TEST_MINISTACK",
                     venv.program("ministack"),
                 )])
+            }
+            Server::LocalStack => {
+                let venv = Venv::ensure(self.workspace, &venv::LOCALSTACK)?;
+                Ok(vec![("GRISTMILL_TEST_LOCALSTACK", venv.python())])
+            }
+            Server::AwsCli => {
+                let venv = Venv::ensure(self.workspace, &venv::AWS_CLI)?;
+                Ok(vec![("GRISTMILL_TEST_AWS_CLI", venv.program("aws"))])
+            }
+            Server::SqsClient => {
+                let modules = npm::SQS_CLIENT.ensure(self.workspace)?;
+                Ok(vec![("GRISTMILL_TEST_SQS_MODULES", modules)])
             }
             Server::ExampleJs => {
                 let wasm = examples::javascript(self.workspace)?;

@@ -58,12 +58,20 @@ impl Suite {
     /// What its tests pass by when it is missing.
     fn optional(self) -> &'static [Server] {
         match self {
+            Self::LocalQueue => &[
+                Server::Ministack,
+                Server::LocalStack,
+                Server::AwsCli,
+                Server::SqsClient,
+                Server::Node,
+            ],
             Self::Shim => &[
                 Server::Redis,
                 Server::Postgres,
                 Server::Mosquitto,
                 Server::DynamoDb,
                 Server::Ministack,
+                Server::LocalStack,
                 Server::Registry,
                 Server::ExampleJs,
                 Server::ExamplePy,
@@ -266,14 +274,10 @@ impl Prepared {
             }
             Suite::LocalQueue => {
                 let targets = workspace.test_targets("local-queue")?;
-                vec![tests(
-                    "local-queue",
-                    workspace,
-                    HOST,
-                    &targets,
-                    Some(venv()?),
-                    15,
-                )]
+                let venv = Some(venv()?);
+                let mut queue = tests("local-queue", workspace, HOST, &targets, venv, 15);
+                queue.command.envs(self.variables.iter().cloned());
+                vec![queue]
             }
             Suite::Shim => {
                 if !self.binaries {

@@ -39,6 +39,18 @@ pub(crate) const MINISTACK: Contents = Contents {
     requirements: &["xtask/servers/ministack.txt"],
 };
 
+/// A second opinion on SQS; it brings a hundred packages.
+pub(crate) const LOCALSTACK: Contents = Contents {
+    folder: "servers/localstack",
+    requirements: &["xtask/servers/localstack.txt"],
+};
+
+/// The AWS command line.
+pub(crate) const AWS_CLI: Contents = Contents {
+    folder: "servers/aws-cli",
+    requirements: &["local-queue/tests/aws-cli/requirements.txt"],
+};
+
 /// Calls the application with whatever its API description allows.
 pub(crate) const SCHEMATHESIS: Contents = Contents {
     folder: "servers/schemathesis",

@@ -16,7 +16,8 @@ use crate::model::{
     ACCOUNT_ID, BatchEntry, BatchOutcome, MoveRequest, OutgoingMessage, QueueName, ReceiptHandle,
     ReceiveOptions, SentMessage, VisibilityChange,
 };
-use crate::validate;
+use crate::policy::Permission;
+use crate::validate::{self, CHANGED_VISIBILITY, DELAY, VISIBILITY, WAIT};
 
 /// The namespace of `X-Amz-Target`.
 pub(super) const TARGET_PREFIX: &str = "AmazonSQS.";
@@ -57,10 +58,8 @@ impl Context<'_> {
             "StartMessageMoveTask" => self.start_move(read(input)?).await,
             "CancelMessageMoveTask" => self.cancel_move(read(input)?).await,
             "ListMessageMoveTasks" => self.list_moves(read(input)?).await,
-            "AddPermission" | "RemovePermission" => Err(QueueError::UnsupportedOperation(format!(
-                "The embedded queue does not support {action}."
-            ))
-            .into()),
+            "AddPermission" => self.add_permission(read(input)?).await,
+            "RemovePermission" => self.remove_permission(read(input)?).await,
             _ => Err(RequestError::UnknownAction(action.to_owned())),
         }
     }
@@ -70,7 +69,7 @@ impl Context<'_> {
     }
 
     async fn create_queue(&self, input: wire::CreateQueue) -> Answer {
-        let name = QueueName::parse(&required("QueueName", input.queue_name)?)?;
+        let name = named(input.queue_name)?;
         let changes = AttributeChanges::parse(&input.attributes.unwrap_or_default())?;
         let tags = input.tags.unwrap_or_default();
         self.queue.create_tagged_queue(&name, changes, tags).await?;
@@ -80,7 +79,7 @@ impl Context<'_> {
     }
 
     async fn get_queue_url(&self, input: wire::GetQueueUrl) -> Answer {
-        let name = QueueName::parse(&required("QueueName", input.queue_name)?)?;
+        let name = named(input.queue_name)?;
         self.queue.describe(&name).await?;
         write(&wire::QueueUrlResult {
             queue_url: self.queue_url(&name),
@@ -128,6 +127,24 @@ impl Context<'_> {
     async fn list_tags(&self, input: wire::QueueOnly) -> Answer {
         let tags = self.queue.queue_tags(&queue_name(input.queue_url)?).await?;
         write(&wire::TagsResult { tags })
+    }
+
+    async fn add_permission(&self, input: wire::AddPermission) -> Answer {
+        let name = queue_name(input.queue_url)?;
+        let permission = Permission {
+            label: required("Label", input.label)?,
+            account_ids: input.account_ids.unwrap_or_default(),
+            actions: input.actions.unwrap_or_default(),
+        };
+        self.queue.add_permission(&name, permission).await?;
+        write(&wire::Empty {})
+    }
+
+    async fn remove_permission(&self, input: wire::RemovePermission) -> Answer {
+        let name = queue_name(input.queue_url)?;
+        let label = required("Label", input.label)?;
+        self.queue.remove_permission(&name, label).await?;
+        write(&wire::Empty {})
     }
 
     async fn start_move(&self, input: wire::StartMessageMoveTask) -> Answer {
@@ -194,7 +211,9 @@ impl Context<'_> {
 
     async fn send_batch(&self, input: wire::Batch<wire::SendEntry>) -> Answer {
         let name = queue_name(input.queue_url)?;
-        let (good, bad) = split(input.entries, |entry| (entry.id, outgoing(entry.message)))?;
+        let (good, bad) = split(validate::SEND_ENTRY, input.entries, |entry| {
+            (entry.id, outgoing(entry.message))
+        })?;
         let done = if good.is_empty() {
             Vec::new()
         } else {
@@ -206,15 +225,10 @@ impl Context<'_> {
     async fn receive(&self, input: wire::ReceiveMessage) -> Answer {
         let name = queue_name(input.queue_url)?;
         let max = input.max_number_of_messages.unwrap_or(1);
-        let wait = input
-            .wait_time_seconds
-            .map(|secs| seconds("WaitTimeSeconds", secs));
-        let visibility = input
-            .visibility_timeout
-            .map(|secs| seconds("VisibilityTimeout", secs));
+        let wait = input.wait_time_seconds.map(|secs| WAIT.read(secs));
+        let visibility = input.visibility_timeout.map(|secs| VISIBILITY.read(secs));
         let options = ReceiveOptions {
-            // Below 1 and above 10 are refused alike.
-            max: usize::try_from(max).unwrap_or(0),
+            max: usize::try_from(max).map_err(|_| validate::max_messages(max))?,
             wait: wait
                 .transpose()?
                 .map(|secs| Duration::from_secs(secs.into())),
@@ -249,7 +263,7 @@ impl Context<'_> {
 
     async fn delete_batch(&self, input: wire::Batch<wire::DeleteEntry>) -> Answer {
         let name = queue_name(input.queue_url)?;
-        let (good, bad) = split(input.entries, |entry| {
+        let (good, bad) = split(validate::DELETE_ENTRY, input.entries, |entry| {
             (entry.id, receipt_handle(entry.receipt_handle))
         })?;
         let done = if good.is_empty() {
@@ -275,7 +289,7 @@ impl Context<'_> {
 
     async fn change_visibility_batch(&self, input: wire::Batch<wire::VisibilityEntry>) -> Answer {
         let name = queue_name(input.queue_url)?;
-        let (good, bad) = split(input.entries, |entry| {
+        let (good, bad) = split(validate::VISIBILITY_ENTRY, input.entries, |entry| {
             (
                 entry.id,
                 visibility_change(entry.receipt_handle, entry.visibility_timeout),
@@ -308,10 +322,10 @@ fn required<T>(parameter: &'static str, value: Option<T>) -> Result<T, QueueErro
     value.ok_or(QueueError::MissingParameter(parameter))
 }
 
-/// A number of seconds; the queue checks its upper bound.
-fn seconds(parameter: &'static str, value: i64) -> Result<u32, QueueError> {
-    u32::try_from(value)
-        .map_err(|_| QueueError::parameter(parameter, format!("{value} is out of range.")))
+fn named(name: Option<String>) -> Result<QueueName, QueueError> {
+    let missing = "Value for parameter QueueName is invalid. Reason: Must specify a queue name.";
+    let name = name.ok_or_else(|| QueueError::InvalidParameter(missing.to_owned()))?;
+    QueueName::parse(&name)
 }
 
 fn queue_name(url: Option<String>) -> Result<QueueName, QueueError> {
@@ -329,14 +343,12 @@ fn visibility_change(
     let timeout = required("VisibilityTimeout", timeout)?;
     Ok(VisibilityChange {
         receipt_handle: receipt_handle(handle)?,
-        visibility_secs: seconds("VisibilityTimeout", timeout)?,
+        visibility_secs: CHANGED_VISIBILITY.read(timeout)?,
     })
 }
 
 fn outgoing(fields: wire::SendFields) -> Result<OutgoingMessage, QueueError> {
-    let delay = fields
-        .delay_seconds
-        .map(|secs| seconds("DelaySeconds", secs));
+    let delay = fields.delay_seconds.map(|secs| DELAY.read(secs));
     let mut trace_header = None;
     for (name, attribute) in fields.message_system_attributes.unwrap_or_default() {
         match (name.as_str(), attribute.data_type(), attribute.as_text()) {
@@ -344,10 +356,10 @@ fn outgoing(fields: wire::SendFields) -> Result<OutgoingMessage, QueueError> {
                 trace_header = Some(text.to_owned());
             }
             _ => {
-                return Err(QueueError::parameter(
-                    "MessageSystemAttributes",
-                    format!("{name}: only AWSTraceHeader, a non-empty String, is supported."),
-                ));
+                return Err(QueueError::InvalidParameter(format!(
+                    "Message system attribute name '{name}' is invalid: only AWSTraceHeader, a \
+                     non-empty String, is supported."
+                )));
             }
         }
     }
@@ -377,22 +389,18 @@ type Split<T> = (Vec<BatchEntry<T>>, Vec<wire::FailedEntry>);
 /// Checks a batch's shape, then parts the entries that can be tried from those that failed
 /// already.
 fn split<E, T>(
+    entry: &'static str,
     entries: Option<Vec<E>>,
     parse: impl Fn(E) -> (Option<String>, Result<T, QueueError>),
 ) -> Result<Split<T>, QueueError> {
-    let entries: Vec<_> = entries
-        .unwrap_or_default()
-        .into_iter()
-        .map(|entry| {
-            let (id, item) = parse(entry);
-            // A missing id is as invalid as an empty one.
-            BatchEntry {
-                id: id.unwrap_or_default(),
-                item,
-            }
-        })
-        .collect();
-    validate::batch(&entries)?;
+    let numbered = entries.unwrap_or_default().into_iter().zip(1..);
+    let entries = numbered.map(|(given, number)| {
+        let (id, item) = parse(given);
+        let id = id.ok_or(QueueError::MissingBatchEntryId { entry, number })?;
+        Ok(BatchEntry { id, item })
+    });
+    let entries = entries.collect::<Result<Vec<_>, QueueError>>()?;
+    validate::batch(entry, &entries)?;
     let mut split: Split<T> = (Vec::new(), Vec::new());
     for BatchEntry { id, item } in entries {
         match item {

@@ -105,11 +105,15 @@ pub(crate) fn queue_error(error: &QueueError) -> WireError {
             )
         }
         QueueError::QueueNameExists { .. } => sqs!("QueueNameExists", "QueueAlreadyExists"),
-        QueueError::MissingParameter(_) => WireError::sender(
-            "com.amazon.coral.service#MissingRequiredParameterException",
-            "MissingParameter",
-        ),
+        QueueError::MissingParameter(_) | QueueError::MissingBatchEntryId { .. } => {
+            WireError::sender(
+                "com.amazon.coral.service#MissingRequiredParameterException",
+                "MissingParameter",
+            )
+        }
         QueueError::InvalidParameterValue { .. }
+        | QueueError::InvalidParameter(_)
+        | QueueError::TotalVisibilityTooLong(_)
         | QueueError::NoDeduplicationId
         | QueueError::NotOfThisQueueType { .. }
         | QueueError::ReceiptHandleHasExpired(_)
@@ -117,7 +121,7 @@ pub(crate) fn queue_error(error: &QueueError) -> WireError {
             "com.amazon.coral.service#InvalidParameterValueException",
             "InvalidParameterValue",
         ),
-        QueueError::ResourceNotFound(_) => WireError {
+        QueueError::ResourceNotFound(_) | QueueError::TaskDoesNotExist => WireError {
             status: StatusCode::NOT_FOUND,
             ..sqs!("ResourceNotFoundException", "ResourceNotFoundException")
         },
@@ -139,8 +143,10 @@ pub(crate) fn queue_error(error: &QueueError) -> WireError {
                 "AWS.SimpleQueueService.MessageNotInflight"
             )
         }
-        QueueError::OverLimit { .. } => sqs!("OverLimit", "OverLimit"),
-        QueueError::EmptyBatchRequest => {
+        QueueError::OverLimit { .. } | QueueError::PolicyTooLarge { .. } => {
+            sqs!("OverLimit", "OverLimit")
+        }
+        QueueError::EmptyBatchRequest(_) => {
             sqs!(
                 "EmptyBatchRequest",
                 "AWS.SimpleQueueService.EmptyBatchRequest"
@@ -164,12 +170,6 @@ pub(crate) fn queue_error(error: &QueueError) -> WireError {
             sqs!(
                 "BatchRequestTooLong",
                 "AWS.SimpleQueueService.BatchRequestTooLong"
-            )
-        }
-        QueueError::UnsupportedOperation(_) => {
-            sqs!(
-                "UnsupportedOperation",
-                "AWS.SimpleQueueService.UnsupportedOperation"
             )
         }
         // Clients take both for passing and try again.

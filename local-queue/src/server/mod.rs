@@ -314,7 +314,7 @@ fn refusal(error: &RequestError, is_query: bool) -> Response<Full<Bytes>> {
     }
     if is_query {
         let id = Uuid::new_v4().to_string();
-        let message = error.to_string();
+        let message = query::wording(error);
         let xml = query::failure(wire.fault(), wire.query_code, &message, &id);
         return with_request_id(response(wire.status, XML, xml), &id);
     }

@@ -58,6 +58,23 @@ pub(super) struct UntagQueue {
 
 #[derive(Deserialize)]
 #[serde(rename_all = "PascalCase")]
+pub(super) struct AddPermission {
+    pub(super) queue_url: Option<String>,
+    pub(super) label: Option<String>,
+    #[serde(rename = "AWSAccountIds")]
+    pub(super) account_ids: Option<Vec<String>>,
+    pub(super) actions: Option<Vec<String>>,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "PascalCase")]
+pub(super) struct RemovePermission {
+    pub(super) queue_url: Option<String>,
+    pub(super) label: Option<String>,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "PascalCase")]
 pub(super) struct StartMessageMoveTask {
     pub(super) source_arn: Option<String>,
     pub(super) destination_arn: Option<String>,

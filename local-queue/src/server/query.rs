@@ -10,6 +10,7 @@ use http::{HeaderMap, header};
 use serde_json::{Map, Value};
 
 use super::errors::RequestError;
+use crate::errors::QueueError;
 
 const NAMESPACE: &str = "http://queue.amazonaws.com/doc/2012-11-05/";
 /// `MessageAttribute.1.Value.StringValue` inside of a batch entry is the deepest name.
@@ -18,11 +19,13 @@ const MAX_DEPTH: usize = 8;
 const MAX_FIELDS: usize = 4_096;
 
 /// Lists of texts: `NAME.1`, `NAME.2`, ….
-const LISTS: [(&str, &str); 4] = [
+const LISTS: [(&str, &str); 6] = [
     ("AttributeName", "AttributeNames"),
     ("MessageAttributeName", "MessageAttributeNames"),
     ("MessageSystemAttributeName", "MessageSystemAttributeNames"),
     ("TagKey", "TagKeys"),
+    ("AWSAccountId", "AWSAccountIds"),
+    ("ActionName", "Actions"),
 ];
 /// Maps: `NAME.1.KEY` and `NAME.1.Value`.
 const MAPS: [(&str, &str, &str); 4] = [
@@ -73,9 +76,7 @@ pub(super) fn read(path: &str, form: &[u8]) -> Result<QueryRequest, RequestError
         tree.insert(&name, value.into_owned());
     }
     let Some(action) = tree.children.remove("Action").and_then(|node| node.text) else {
-        return Err(RequestError::Queue(
-            crate::errors::QueueError::MissingParameter("Action"),
-        ));
+        return Err(RequestError::Queue(QueueError::MissingParameter("Action")));
     };
     let mut input = tree.object();
     if !input.contains_key("QueueUrl") && path.len() > 1 {
@@ -178,6 +179,16 @@ pub(super) fn success(action: &str, output: &[u8], request_id: &str) -> String {
         ),
     );
     xml
+}
+
+/// What a refusal is in this protocol's words, where they differ.
+pub(super) fn wording(error: &RequestError) -> String {
+    match error {
+        RequestError::Queue(QueueError::QueueDoesNotExist) => {
+            "The specified queue does not exist for this wsdl version.".to_owned()
+        }
+        other => other.to_string(),
+    }
 }
 
 /// A refusal as XML.
@@ -297,6 +308,14 @@ mod tests {
             "CreateQueue",
             &json!({
                 "QueueName": "q", "Attributes": {"DelaySeconds": "5"}, "Tags": {"team": "a b"},
+                "QueueUrl": "/000000000000/q",
+            }),
+        );
+        check(
+            "Action=AddPermission&Label=l&AWSAccountId.1=1&AWSAccountId.2=2&ActionName.1=SendMessage",
+            "AddPermission",
+            &json!({
+                "Label": "l", "AWSAccountIds": ["1", "2"], "Actions": ["SendMessage"],
                 "QueueUrl": "/000000000000/q",
             }),
         );

@@ -45,6 +45,24 @@ pub(super) fn check_kind(
     }
 }
 
+/// Refuses a batch of which an entry has no group, or nothing to be told from duplicates by
+/// (so does SQS, though it refuses the same message by its entry for other reasons).
+pub(super) fn check_fifo_batch(
+    fifo: FifoSettings,
+    messages: &[PreparedMessage],
+) -> Result<(), QueueError> {
+    for message in messages {
+        if message.group_id.is_none() {
+            let reason = QueueError::MissingParameter("MessageGroupId").to_string();
+            return Err(QueueError::InvalidParameter(reason));
+        }
+        if message.deduplication_id.is_none() && !fifo.content_based_deduplication {
+            return Err(QueueError::NoDeduplicationId);
+        }
+    }
+    Ok(())
+}
+
 /// What a message is told from others by, within its queue. Ids hold no spaces.
 fn deduplication_key(fifo: FifoSettings, group: &str, id: &str) -> String {
     match fifo.deduplication_scope {

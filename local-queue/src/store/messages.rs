@@ -3,10 +3,10 @@
 
 use rusqlite::{Connection, params};
 
-use super::fifo::check_kind;
+use super::fifo::{check_fifo_batch, check_kind};
 use super::rows::{
     Candidate, delete_delivery, delete_grouped, first_of_group, fresh_nonce, insert_delivery,
-    insert_payload, queue_of, read_payload, row_id, select_visible, seq_of,
+    insert_payload, queue_of, read_payload, received_at, row_id, select_visible, seq_of,
 };
 use super::{PreparedMessage, Queue, Store, StoreResult, Stored, Take, Taken};
 use crate::errors::QueueError;
@@ -27,11 +27,13 @@ pub(super) enum Transfer<'a> {
 }
 
 impl Store {
-    /// Stores messages; each is refused on its own when it does not fit the queue.
+    /// Stores messages; each is refused on its own when it does not fit the queue. A batch whose
+    /// entries lack what a FIFO queue asks of them is refused whole.
     pub(crate) fn send(
         &mut self,
         name: &QueueName,
         messages: &[PreparedMessage],
+        in_batch: bool,
         now: u64,
     ) -> StoreResult<Vec<Result<Stored, QueueError>>> {
         let queue = self
@@ -39,9 +41,14 @@ impl Store {
             .get_mut(name)
             .ok_or(QueueError::QueueDoesNotExist)?;
         let conn = &self.database.conn;
+        if let Some(fifo) = queue.settings.fifo.filter(|_| in_batch) {
+            check_fifo_batch(fifo, messages)?;
+        }
         let mut results = Vec::with_capacity(messages.len());
         for message in messages {
-            match queue.store(conn, message, now) {
+            let limit = queue.settings.maximum_message_bytes;
+            let fits = validate::check_size(message.bytes, limit, in_batch);
+            match fits.and_then(|()| queue.store(conn, message, now)) {
                 Err(QueueError::Storage(error)) => return Err(error.into()),
                 result => results.push(result),
             }
@@ -203,7 +210,7 @@ impl Store {
         let visibility = visibility_secs.unwrap_or(queue.settings.visibility_secs);
         let lease = Lease {
             visible_at: now + u64::from(visibility) * 1000,
-            nonce: fresh_nonce(),
+            nonce: fresh_nonce(now),
         };
         let first = if row.first_received_at == 0 {
             now
@@ -334,6 +341,11 @@ impl Store {
             visible_at: now + u64::from(visibility_secs) * 1000,
             ..lease
         };
+        let longest = u64::from(limits::MAX_VISIBILITY_SECS) * 1000;
+        let received = received_at(lease.nonce, now);
+        if received.is_some_and(|received| changed.visible_at > received + longest) {
+            return Err(QueueError::TotalVisibilityTooLong(visibility_secs));
+        }
         queue.hide(conn, seq, lease, changed)?;
         queue.schedule.advance(now);
         Ok(())
@@ -391,7 +403,6 @@ impl Queue {
         message: &PreparedMessage,
         now: u64,
     ) -> StoreResult<Stored> {
-        validate::check_size(message.bytes, self.settings.maximum_message_bytes)?;
         let deduplication_id = check_kind(self.settings.fifo, message)?;
         if let Some(id) = deduplication_id
             && let Some(first) = self.duplicate_of(conn, message, id, now)?

@@ -28,6 +28,8 @@ use fifo::Attempts;
 use moves::ActiveMove;
 use rows::{last_seq, unreadable};
 
+pub(crate) use queues::too_many_tags;
+
 /// A message that was checked and digested on its way to the writer.
 #[derive(Debug)]
 pub(crate) struct PreparedMessage {

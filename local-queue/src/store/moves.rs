@@ -120,7 +120,9 @@ impl Store {
             .as_ref()
             .is_some_and(|queue| queue.is_fifo() != source.is_fifo())
         {
-            return refuse("Source queue and destination queue must be of the same type.");
+            return refuse(
+                "The source queue and destination queue must be of the same queue type.",
+            );
         }
         if self.moves.iter().any(|active| active.source == source) {
             return refuse(
@@ -135,6 +137,12 @@ impl Store {
     }
 
     fn existing(&self, parameter: &'static str, arn: &str) -> StoreResult<QueueName> {
+        if !is_arn(arn) {
+            return Err(QueueError::InvalidParameter(format!(
+                "You must use this format to specify the {parameter}: \
+                 arn:<partition>:<service>:<region>:<account-id>:<resource-id>"
+            )));
+        }
         let name = QueueName::from_arn(arn);
         name.filter(|name| self.queues.contains_key(name))
             .ok_or(QueueError::ResourceNotFound(parameter))
@@ -142,15 +150,18 @@ impl Store {
 
     /// Ends a task; what it moved stays where it is. Returns how many that are.
     pub(crate) fn cancel_move(&mut self, task: &str) -> StoreResult<u64> {
-        let missing = QueueError::ResourceNotFound("TaskHandle");
-        let id = task_id(task).ok_or_else(|| missing.clone())?;
+        let (id, source_arn) = read_handle(task).ok_or_else(|| {
+            let reason = "Value for parameter TaskHandle is invalid.";
+            QueueError::InvalidParameter(reason.to_owned())
+        })?;
+        self.existing("SourceArn", &source_arn)?;
         let found: Option<(i64, u64)> = self
             .database
             .conn
             .prepare_cached("SELECT number, moved FROM move_task WHERE id = ?1")?
             .query_row([id.as_bytes()], |row| Ok((row.get(0)?, row.get(1)?)))
             .optional()?;
-        let (number, moved) = found.ok_or(missing)?;
+        let (number, moved) = found.ok_or(QueueError::TaskDoesNotExist)?;
         if !self.moves.iter().any(|active| active.number == number) {
             return Err(QueueError::MoveTaskRefused(
                 "Only active tasks can be cancelled.",
@@ -358,8 +369,14 @@ fn handle(id: Uuid, source_arn: &str) -> String {
     )
 }
 
-fn task_id(handle: &str) -> Option<Uuid> {
+/// The task's id and its source's ARN.
+fn read_handle(handle: &str) -> Option<(Uuid, String)> {
     let json = STANDARD.decode(handle).ok()?;
     let json: serde_json::Value = serde_json::from_slice(&json).ok()?;
-    json["taskId"].as_str()?.parse().ok()
+    let id = json["taskId"].as_str()?.parse().ok()?;
+    Some((id, json["sourceArn"].as_str()?.to_owned()))
+}
+
+fn is_arn(text: &str) -> bool {
+    text.starts_with("arn:") && text.split(':').count() >= 6
 }

@@ -8,10 +8,14 @@ use serde::Serialize;
 
 use super::fifo::Attempts;
 use super::{Queue, Store, StoreResult};
-use crate::attributes::{AttributeChanges, QueueDescription, QueueSettings, check_together};
+use crate::attributes::{
+    AttributeChanges, POLICY, QueueDescription, QueueSettings, check_together,
+};
 use crate::errors::QueueError;
 use crate::limits;
 use crate::model::{ACCOUNT_ID, QueueName, QueuePage};
+use crate::operation::PolicyChange;
+use crate::policy;
 use crate::schedule::Schedule;
 
 impl Store {
@@ -45,7 +49,7 @@ impl Store {
         };
         let target = policy.target()?;
         let reason = if target == *name {
-            "a queue cannot be its own dead-letter queue"
+            "A queue cannot be its own dead-letter queue."
         } else if target.is_fifo() != name.is_fifo() {
             "Dead-letter queue must be same type of queue as the source."
         } else {
@@ -55,13 +59,12 @@ impl Store {
                     redrive_allow: Some(policy),
                     ..
                 }) if !policy.allows(name) => {
-                    "Queue does not have permission to use the dead-letter queue: see its \
-                     RedriveAllowPolicy."
+                    "The dead-letter queue's RedriveAllowPolicy does not allow this queue."
                 }
                 Some(_) => return Ok(()),
             }
         };
-        Err(QueueError::attribute("RedrivePolicy", reason))
+        Err(policy.refusal(reason))
     }
 
     pub(crate) fn set_attributes(
@@ -94,6 +97,29 @@ impl Store {
         Ok(())
     }
 
+    /// Adds a statement to the policy, or takes one away.
+    pub(crate) fn change_policy(
+        &mut self,
+        name: &QueueName,
+        change: &PolicyChange,
+        now: u64,
+    ) -> StoreResult<()> {
+        let arn = self.arn(name);
+        let policy = self.queue(name)?.settings.inert.get(POLICY);
+        let policy = policy.map(String::as_str);
+        let next = match change {
+            PolicyChange::Add(permission) => Some(policy::add(policy, permission, &arn)?),
+            PolicyChange::Remove { label } => policy::remove(policy, label, &arn)?,
+        };
+        // An empty value takes an attribute away.
+        let inert = BTreeMap::from([(POLICY.to_owned(), next.unwrap_or_default())]);
+        let changes = AttributeChanges {
+            inert,
+            ..AttributeChanges::default()
+        };
+        self.set_attributes(name, &changes, now)
+    }
+
     /// Adds tags, or gives them other values.
     pub(crate) fn tag(
         &mut self,
@@ -103,10 +129,7 @@ impl Store {
         let mut next = self.queue(name)?.tags.clone();
         next.extend(tags.clone());
         if next.len() > limits::MAX_TAGS {
-            return Err(QueueError::parameter(
-                "Tags",
-                format!("Too many tags added for queue {name}: 50 is the most."),
-            ));
+            return Err(too_many_tags(name));
         }
         self.set_tags(name, next)
     }
@@ -262,6 +285,14 @@ impl Queue {
     pub(super) fn is_expired(&self, sent_at: u64, now: u64) -> bool {
         sent_at + u64::from(self.settings.retention_secs) * 1000 <= now
     }
+}
+
+/// What a queue says to its fifty-first tag.
+pub(crate) fn too_many_tags(name: &QueueName) -> QueueError {
+    QueueError::InvalidParameter(format!(
+        "Too many tags added for queue {name}: {} is the most.",
+        limits::MAX_TAGS
+    ))
 }
 
 /// One page of names in alphabetical order.

@@ -8,6 +8,7 @@ use uuid::Uuid;
 
 use super::PreparedMessage;
 use crate::digest::Md5Digest;
+use crate::limits;
 use crate::model::{Message, MessageAttribute, MessageId, Receipt, ReceiptHandle};
 
 /// Bits of a row id that hold the sequence number; the queue's id lies above them. 2^40
@@ -224,8 +225,20 @@ pub(super) fn read_payload(conn: &Connection, receipt: Receipt) -> rusqlite::Res
     })
 }
 
-/// Tells two receives of one message apart, also across restarts; never 0, which in a row means
-/// "not received".
-pub(super) fn fresh_nonce() -> i64 {
-    (Uuid::new_v4().as_u64_pair().0 as i64) | 1
+/// Random bits of a nonce; the milliseconds of the receive stand above them, until the year 2109.
+const NONCE_RANDOM_BITS: u32 = 21;
+
+/// Tells two receives of one message apart, also across restarts, and when it was received; never
+/// 0, which in a row means "not received".
+pub(super) fn fresh_nonce(now: u64) -> i64 {
+    let random = Uuid::new_v4().as_u64_pair().0 & ((1 << NONCE_RANDOM_BITS) - 1);
+    ((now << NONCE_RANDOM_BITS) | random | 1) as i64
+}
+
+/// When the message was received, in milliseconds since the Unix epoch. `None` for a nonce of an
+/// earlier version, which is random: no lease is older than the longest visibility timeout.
+pub(super) fn received_at(nonce: i64, now: u64) -> Option<u64> {
+    let at = nonce as u64 >> NONCE_RANDOM_BITS;
+    let oldest = now.saturating_sub(u64::from(limits::MAX_VISIBILITY_SECS) * 1000);
+    (oldest..=now).contains(&at).then_some(at)
 }

@@ -7,7 +7,7 @@ use uuid::Uuid;
 use super::*;
 use crate::attributes::AttributeChanges;
 use crate::limits;
-use crate::model::{Deletion, Depth};
+use crate::model::{Deletion, Depth, ReceiptHandle};
 
 const START: u64 = 1_700_000_000_000;
 const MINUTE: u64 = 60_000;
@@ -57,7 +57,7 @@ fn send(store: &mut Store, count: usize, delay_secs: u32, now: u64) {
         bytes: 1,
     };
     let messages: Vec<_> = (0..count).map(message).collect();
-    let results = store.send(&name(), &messages, now).unwrap();
+    let results = store.send(&name(), &messages, false, now).unwrap();
     assert!(results.iter().all(Result::is_ok));
 }
 
@@ -247,6 +247,44 @@ fn a_release_leaves_no_trace_of_the_receive() {
     );
 }
 
+/// The 12 hours count from the receive, whatever was changed in between.
+#[test]
+fn a_message_is_hidden_for_twelve_hours_at_most() {
+    const HOUR: u64 = 3_600_000;
+    let (_dir, mut store) = store();
+    let day = AttributeChanges {
+        retention_secs: Some(86_400),
+        ..AttributeChanges::default()
+    };
+    store.set_attributes(&name(), &day, START).unwrap();
+    send(&mut store, 1, 0, START);
+    let receive = |store: &mut Store, now: u64| {
+        let mut taken = store.take(&name(), &ONE, now).unwrap().messages;
+        taken.remove(0).receipt_handle
+    };
+    let received = START + HOUR;
+    let handle = receive(&mut store, received);
+    let change = |store: &mut Store, handle: &ReceiptHandle, secs: u32, now: u64| {
+        store.change_visibility(&name(), handle, secs, now)
+    };
+    change(&mut store, &handle, 43_200, received).unwrap();
+    let later = received + HOUR;
+    let refused = change(&mut store, &handle, 11 * 3_600 + 1, later).unwrap_err();
+    assert_eq!(
+        refused.to_string(),
+        "Value 39601 for parameter VisibilityTimeout is invalid. Reason: Total VisibilityTimeout \
+         for the message is beyond the limit [43200 seconds]"
+    );
+    change(&mut store, &handle, 11 * 3_600, later).unwrap();
+    assert_eq!(depth(&mut store, later), (0, 1, 0));
+    // It is known after a restart, too, and counts anew from the next receive.
+    store.reload(later).unwrap();
+    assert!(change(&mut store, &handle, 11 * 3_600 + 1, later).is_err());
+    change(&mut store, &handle, 0, later).unwrap();
+    let again = receive(&mut store, later);
+    change(&mut store, &again, 43_200, later).unwrap();
+}
+
 fn fifo_name() -> QueueName {
     QueueName::parse("q.fifo").unwrap()
 }
@@ -278,7 +316,7 @@ fn send_fifo(store: &mut Store, group: &str, id: &str, now: u64) -> Stored {
         body_sha256: None,
         bytes: 1,
     };
-    let mut results = store.send(&fifo_name(), &[message], now).unwrap();
+    let mut results = store.send(&fifo_name(), &[message], false, now).unwrap();
     results.remove(0).unwrap()
 }
 

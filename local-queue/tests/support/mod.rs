@@ -1,14 +1,23 @@
 //! A real server on a free port over a temporary directory, for tests on the wire.
 
+pub mod peers;
+pub mod raw;
+pub mod refusals;
+
 use std::net::SocketAddr;
-use std::path::Path;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use aws_sdk_sqs::Client;
 use aws_sdk_sqs::config::{BehaviorVersion, Credentials, Region};
 use local_queue::{LocalQueue, Options, Server};
 use tempfile::TempDir;
+use tokio::process::Command;
 use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
+
+/// Longer than any client of these tests takes.
+const CLIENT_LIMIT: Duration = Duration::from_mins(5);
 
 /// A running server; the test that drops it leaves the rest to its runtime's end.
 pub struct Endpoint {
@@ -70,6 +79,39 @@ impl Endpoint {
         self.queue.close().await;
         self.dir
     }
+}
+
+/// What `cargo xtask test` installed for the tests and named in a variable. Without it a test passes
+/// by, unless `GRISTMILL_TEST_REQUIRE_SERVERS` is set.
+pub fn tool(variable: &str) -> Option<PathBuf> {
+    let found = std::env::var_os(variable).map(PathBuf::from);
+    assert!(
+        found.is_some() || std::env::var_os("GRISTMILL_TEST_REQUIRE_SERVERS").is_none(),
+        "{variable} is not set, although GRISTMILL_TEST_REQUIRE_SERVERS is: \
+         run it through cargo xtask test"
+    );
+    if found.is_none() {
+        eprintln!("passed by: {variable} is not set");
+    }
+    found
+}
+
+/// Runs a client to its end and shows what it said when it failed.
+pub async fn must_succeed(command: &mut Command) {
+    let output = command
+        .env("AWS_EC2_METADATA_DISABLED", "true")
+        .kill_on_drop(true)
+        .output();
+    let output = tokio::time::timeout(CLIENT_LIMIT, output)
+        .await
+        .expect("the client should end in time")
+        .unwrap();
+    assert!(
+        output.status.success(),
+        "{}\n{}",
+        String::from_utf8_lossy(&output.stdout),
+        String::from_utf8_lossy(&output.stderr)
+    );
 }
 
 pub fn open(dir: &Path) -> LocalQueue {

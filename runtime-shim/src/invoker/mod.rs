@@ -577,7 +577,12 @@ impl Invoker {
                 tracing::debug!(component = %loaded.grants.component.id, "{error:?}");
                 (Outcome::Trap(explain(&error)), None)
             }
-            Err(_) => (Outcome::TimedOut(running.started.elapsed()), None),
+            Err(_) => {
+                // As it was set: what it took to come here is not shown.
+                let limit = deadline.saturating_duration_since(running.started);
+                let millis = limit.as_micros().div_ceil(1000) as u64;
+                (Outcome::TimedOut(Duration::from_millis(millis)), None)
+            }
         };
         running.outcome = outcome.label();
         (outcome, sandbox)

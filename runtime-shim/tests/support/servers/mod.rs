@@ -8,6 +8,7 @@
 #![allow(unused_imports, reason = "each test file uses a part")]
 
 mod dynamodb;
+mod localstack;
 mod ministack;
 mod mosquitto;
 mod postgres;
@@ -18,6 +19,7 @@ mod registry;
 mod tls;
 
 pub use dynamodb::DynamoLocal;
+pub use localstack::LocalStack;
 pub use ministack::Ministack;
 pub use mosquitto::Mosquitto;
 pub use postgres::Postgres;
