@@ -416,7 +416,7 @@ mod tests {
             (json!("x"), "a filter is a table with `body`"),
             (json!([]), "0 filters, allowed are 1 to 10"),
             (json!({}), "a filter has no condition"),
-            (json!({"boddy": {}}), "`boddy` is no part of a filter"),
+            (json!({"text": {}}), "`text` is no part of a filter"),
             (json!({"body": {}}), "`body` has 0 conditions"),
             (json!({"body": 1}), "`body` is 1, expected a table"),
             (
