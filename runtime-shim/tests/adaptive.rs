@@ -64,9 +64,10 @@ impl Handler {
         let crowd = running as f64 / self.capacity.load(Ordering::SeqCst) as f64;
         thread::sleep(WORK.mul_f64(crowd.max(1.0)));
         self.running.fetch_sub(1, Ordering::SeqCst);
-        let status = match self.failing.load(Ordering::SeqCst) {
-            true => "503 Busy",
-            false => "200 OK",
+        let status = if self.failing.load(Ordering::SeqCst) {
+            "503 Busy"
+        } else {
+            "200 OK"
         };
         let answer = format!("HTTP/1.1 {status}\r\ncontent-length: 0\r\n\r\n");
         (&*stream).write_all(answer.as_bytes()).ok()

@@ -10,6 +10,7 @@ use std::sync::mpsc;
 use std::time::{Duration, Instant};
 
 use serde_json::json;
+use support::ways::settled;
 use support::{App, get, wait_for, wasm, with_probe, worker};
 
 /// The consumer of batches on the embedded queue `jobs`.
@@ -62,11 +63,6 @@ fn result(app: &App, key: &str) -> (u16, String) {
     get(&app.url(&format!("/probe/kv/{key}")))
 }
 
-fn settled(app: &App, settlement: &str) -> f64 {
-    let label = format!("settlement=\"{settlement}\"");
-    app.metric("gristmill_messages_settled_total", &label)
-}
-
 #[test]
 fn each_message_of_a_batch_is_settled_by_its_own_outcome() {
     let app = App::start(&batch("batch_window_ms = 500"));
@@ -75,9 +71,9 @@ fn each_message_of_a_batch_is_settled_by_its_own_outcome() {
     for id in [&ids[0], &ids[1], &ids[3], &ids[4]] {
         assert_eq!(result(&app, id).0, 200, "{id}");
     }
-    assert_eq!(settled(&app, "deleted"), 4.0);
-    assert_eq!(settled(&app, "retried"), 2.0);
-    assert_eq!(settled(&app, "dead_lettered"), 1.0);
+    assert_eq!(settled(&app, "deleted"), 4);
+    assert_eq!(settled(&app, "retried"), 2);
+    assert_eq!(settled(&app, "dead_lettered"), 1);
     let dead = app.sqs(
         "ReceiveMessage",
         json!({"QueueName": "jobs-dlq", "MessageAttributeNames": ["All"]}),
@@ -102,8 +98,8 @@ fn an_outcome_too_few_or_too_many_loses_nothing() {
         }
         let log = app.log();
         assert!(log.contains("return one for each, in their order"), "{log}");
-        assert_eq!(settled(&app, "deleted"), 3.0, "{wrong}");
-        assert!(settled(&app, "retried") >= 1.0, "{wrong}");
+        assert_eq!(settled(&app, "deleted"), 3, "{wrong}");
+        assert!(settled(&app, "retried") >= 1, "{wrong}");
     }
 }
 
@@ -112,7 +108,7 @@ fn a_trap_costs_only_its_own_message() {
     let app = App::start(&batch("batch_window_ms = 500"));
     let ids = send_all(&app, &["ok 1", "panic", "ok 2"]);
     wait_for("the others", || {
-        (settled(&app, "deleted") >= 2.0).then_some(())
+        (settled(&app, "deleted") >= 2).then_some(())
     });
     assert_eq!(result(&app, &ids[0]).0, 200);
     assert_eq!(result(&app, &ids[2]).0, 200);
@@ -120,7 +116,7 @@ fn a_trap_costs_only_its_own_message() {
         (app.depth("jobs-dlq").0 == 1).then_some(())
     });
     // Neither of the others was received a second time.
-    assert_eq!(settled(&app, "deleted"), 2.0);
+    assert_eq!(settled(&app, "deleted"), 2);
 }
 
 /// One that is stuck fails those beside it; it must not make dead letters of them.
@@ -192,7 +188,7 @@ fn a_sandbox_for_a_batch_settles_each_message() {
     let app = App::start(&with_probe("session", &worker("", options)));
     let ids = send_all(&app, &["ok 1", "trap", "ok 2", "reject", "ok 3"]);
     wait_for("the others", || {
-        (settled(&app, "deleted") >= 3.0).then_some(())
+        (settled(&app, "deleted") >= 3).then_some(())
     });
     for id in [&ids[0], &ids[2], &ids[4]] {
         assert_eq!(result(&app, id).0, 200);
@@ -222,7 +218,7 @@ fn what_was_done_is_not_done_again() {
     wait_until_empty(&app, "jobs");
     send(&app, "sleep 1", "a");
     wait_until_empty(&app, "jobs");
-    assert_eq!(settled(&app, "duplicate"), 1.0);
+    assert_eq!(settled(&app, "duplicate"), 1);
     let attempts = |app: &App, body: &str| match result(app, &format!("attempts/{body}")) {
         (200, attempts) => attempts.lines().count(),
         _ => 0,
@@ -241,7 +237,10 @@ fn what_was_done_is_not_done_again() {
     wait_for("a second attempt", || {
         (attempts(&app, "error") >= 2).then_some(())
     });
-    assert_eq!(app.metric("gristmill_reinvocations_total", "worker"), 0.0);
+    assert_eq!(
+        app.metric("gristmill_reinvocations_total", "worker") as u64,
+        0
+    );
 
     app.sqs(
         "SetQueueAttributes",
@@ -288,7 +287,7 @@ fn the_http_export_handles_messages() {
     let app = App::start(&with_probe("http", &consumers));
     let settled = |queue: &str, settlement: &str| {
         let labels = format!("component=\"{queue}\",settlement=\"{settlement}\"");
-        app.metric("gristmill_messages_settled_total", &labels)
+        app.metric("gristmill_messages_settled_total", &labels) as u64
     };
     for (queue, _) in paths {
         app.send(queue, "{}");
@@ -300,7 +299,7 @@ fn the_http_export_handles_messages() {
         ["deleted", "dead_lettered", "retried"].map(|settlement| settled(queue, settlement))
     });
     // 500 is retried until redrive takes the message.
-    assert_eq!(account, [[1.0, 0.0, 0.0], [0.0, 1.0, 0.0], [0.0, 0.0, 5.0]]);
+    assert_eq!(account, [[1, 0, 0], [0, 1, 0], [0, 0, 5]]);
     let letter = |queue: &str| {
         let dead = json!({"QueueName": format!("{queue}-dlq"), "MessageAttributeNames": ["All"]});
         let reason = &app.sqs("ReceiveMessage", dead)["Messages"][0]["MessageAttributes"];
@@ -401,6 +400,6 @@ fn forwarded_messages_are_settled_by_the_status() {
         (app.depth("jobs-dlq").0 == 1).then_some(())
     });
     wait_until_empty(&app, "jobs");
-    assert_eq!(settled(&app, "deleted"), 2.0);
-    assert_eq!(settled(&app, "retried"), 2.0);
+    assert_eq!(settled(&app, "deleted"), 2);
+    assert_eq!(settled(&app, "retried"), 2);
 }

@@ -88,7 +88,7 @@ fn heartbeats_end_with_the_call_whatever_way_it_ends() {
 #[test]
 fn a_call_ends_before_its_lease() {
     let options = "backoff_base_secs = 1\nbackoff_cap_secs = 1";
-    let app = start(&with_probe("deadline", &worker("", options)), 1);
+    let app = start(&with_probe("deadline", &worker("", options)), 2);
     send(&app, &["loop 1", "loop 2"]);
     wait_for("the dead letters", || {
         (app.depth("jobs-dlq").0 == 2).then_some(())
@@ -97,11 +97,12 @@ fn a_call_ends_before_its_lease() {
         (settled(&app, "retried"), settled(&app, "expired")),
         (10, 0)
     );
-    assert!(
-        app.log().contains("no answer within 0.8 s"),
-        "{}",
-        app.log()
-    );
+    let log = app.log();
+    let took = log.split("no answer within ").skip(1);
+    let took = took.map(|rest| rest.split(' ').next().unwrap().parse::<f64>().unwrap());
+    // Of 2 s, less a margin; a busy machine notices some of them late.
+    let least = took.fold(f64::INFINITY, f64::min);
+    assert!((1.8..2.0).contains(&least), "{least}");
     let timeouts = "component=\"worker\",outcome=\"timeout\"";
     assert_eq!(
         app.metric("gristmill_invocations_total", timeouts) as usize,

@@ -387,6 +387,31 @@ fn forward_url(
     })
 }
 
+/// Options that have no meaning together.
+fn check_together(options: &QueueOptions, forwards: bool) -> Result<(), &'static str> {
+    if forwards && options.sandbox == Some(SandboxPer::Batch) {
+        return Err(
+            "`sandbox = \"batch\"` has no meaning beside `forward_to`: a request carries one message",
+        );
+    }
+    if forwards && options.http_path.is_some() {
+        return Err("`http_path` has no meaning beside `forward_to`: write the path into that URL");
+    }
+    let is_path =
+        |path: &String| path.starts_with('/') && path.parse::<http::uri::PathAndQuery>().is_ok();
+    if !options.http_path.as_ref().is_none_or(is_path) {
+        return Err("`http_path` is not a path: begin it with `/`");
+    }
+    if options.batch_window_ms.is_some_and(|window| window > 0)
+        && options.sandbox == Some(SandboxPer::Message)
+    {
+        return Err(
+            "`batch_window_ms` has no meaning with `sandbox = \"message\"`: nothing waits for company",
+        );
+    }
+    Ok(())
+}
+
 fn resolve_queue(
     trigger: manifest::SqsTrigger,
     options: &QueueOptions,
@@ -398,28 +423,7 @@ fn resolve_queue(
         component: component.clone(),
         reason,
     };
-    if forward_to.is_some() && options.sandbox == Some(SandboxPer::Batch) {
-        return Err(conflict(
-            "`sandbox = \"batch\"` has no meaning beside `forward_to`: a request carries one message",
-        ));
-    }
-    if forward_to.is_some() && options.http_path.is_some() {
-        return Err(conflict(
-            "`http_path` has no meaning beside `forward_to`: write the path into that URL",
-        ));
-    }
-    let is_path =
-        |path: &String| path.starts_with('/') && path.parse::<http::uri::PathAndQuery>().is_ok();
-    if !options.http_path.as_ref().is_none_or(is_path) {
-        return Err(conflict("`http_path` is not a path: begin it with `/`"));
-    }
-    if options.batch_window_ms.is_some_and(|window| window > 0)
-        && options.sandbox == Some(SandboxPer::Message)
-    {
-        return Err(conflict(
-            "`batch_window_ms` has no meaning with `sandbox = \"message\"`: nothing waits for company",
-        ));
-    }
+    check_together(options, forward_to.is_some()).map_err(conflict)?;
     let in_range =
         |option, value: u64, min, max| in_range("sqs", &component, option, value, min..=max);
     let max_concurrency = options.max_concurrency.unwrap_or(DEFAULT_MAX_CONCURRENCY);

@@ -46,7 +46,7 @@ impl QueueReport {
             component: queue.component.to_string(),
             handler,
             batch_size: batches.then_some(queue.batch_size),
-            batch_window_ms: batches.then(|| queue.batch_window.as_millis()),
+            batch_window_ms: batches.then_some(queue.batch_window.as_millis()),
             min_concurrency: queue.min_concurrency,
             max_concurrency: queue.max_concurrency,
             timeout_secs: queue.timeout.map(|timeout| timeout.as_secs()),
@@ -63,12 +63,11 @@ impl QueueReport {
 
     /// Two lines for people.
     pub(super) fn lines(&self) -> [String; 2] {
-        let mut options = vec![match self.min_concurrency < self.max_concurrency {
-            true => format!(
-                "{} to {} at once",
-                self.min_concurrency, self.max_concurrency
-            ),
-            false => format!("{} at once", self.max_concurrency),
+        let (min, max) = (self.min_concurrency, self.max_concurrency);
+        let mut options = vec![if min < max {
+            format!("{min} to {max} at once")
+        } else {
+            format!("{max} at once")
         }];
         if let (Some(size), Some(window)) = (self.batch_size, self.batch_window_ms) {
             options.push(format!("batches of up to {size} within {window} ms"));

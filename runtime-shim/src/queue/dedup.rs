@@ -6,6 +6,7 @@
 //! are the same, this process handles one at a time.
 
 use std::collections::HashSet;
+use std::fmt::Write;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
@@ -222,8 +223,12 @@ fn key(queue: &str, attribute: Option<&str>, received: &Received) -> String {
             .chain_update(&received.id),
     };
     let digest = digest.finalize();
-    let hex: String = digest.iter().map(|byte| format!("{byte:02x}")).collect();
-    format!("gristmill-dedup/{queue}/{hex}")
+    let mut key = format!("gristmill-dedup/{queue}/");
+    for byte in digest {
+        // Writing to a String cannot fail.
+        let _ = write!(key, "{byte:02x}");
+    }
+    key
 }
 
 #[cfg(test)]

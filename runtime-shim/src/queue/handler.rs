@@ -14,7 +14,7 @@ use crate::invoker::{
 
 /// The longest that a component may have a message hidden. SQS allows 12 hours
 /// from its receive; an hour of them is left for the handler.
-const MAX_DELAY: Duration = Duration::from_secs(39_600);
+const MAX_DELAY: Duration = Duration::from_hours(11);
 
 /// Where requests go, unless the options say.
 const DEFAULT_PATH: &str = "/";
@@ -43,7 +43,7 @@ pub(super) enum Handler {
     /// The HTTP export, in a sandbox for each message.
     Http,
     /// A server, by a request for each message.
-    Forward(Forwarder),
+    Forward(Box<Forwarder>),
 }
 
 impl Handler {
@@ -51,7 +51,7 @@ impl Handler {
     /// Options that do not go together were refused before.
     pub(super) fn new(trigger: &QueueTrigger, export: Option<QueueExport>) -> Self {
         if let Some(url) = &trigger.forward_to {
-            return Self::Forward(Forwarder::new(url, trigger.max_concurrency));
+            return Self::Forward(Box::new(Forwarder::new(url, trigger.max_concurrency)));
         }
         match (export, trigger.sandbox) {
             (Some(QueueExport::Batch), Some(SandboxPer::Message)) => Self::Batch(1),

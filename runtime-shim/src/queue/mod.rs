@@ -8,6 +8,7 @@
 //! command line.
 
 mod adapt;
+mod admission;
 mod alone;
 mod backoff;
 mod bystanders;

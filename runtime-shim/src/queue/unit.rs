@@ -8,24 +8,19 @@ use futures::StreamExt;
 use futures::future::join_all;
 use futures::stream::FuturesUnordered;
 
+use super::admission::Fate;
 use super::consumer::Running;
-use super::dedup::{Begun, Dedup, Turn};
 use super::handler::{Desk, Handler, Verdict};
 use super::lease::{Lease, all_lost, hideable};
 use super::message::Received;
 use super::settle::{Action, Settled};
 use super::slots::Call;
 use super::source::DeadLetterError;
-use crate::app::Mismatch;
 use crate::invoker::Outcome;
 use crate::metrics::SettlementLabel;
 
 /// The `outcome` of a dead letter that its component refused.
 const REJECTED: &str = "rejected";
-/// The `outcome` and the `error` of one that was never handed to its component.
-const FILTERED: &str = "filtered";
-const NO_FILTER_MATCHES: &str = "no filter matches";
-
 /// The receive from which on a message has a call of its own: it, or one beside it, has
 /// failed twice.
 const ALONE_FROM: u32 = 3;
@@ -52,21 +47,21 @@ fn call_of(handled: &[Handled], took: Duration) -> Call {
 }
 
 /// Groups in which a message failed: what comes after it must wait.
-struct Order {
+pub(super) struct Order {
     /// Whether order counts.
     fifo: bool,
     blocked: BTreeSet<String>,
 }
 
 impl Order {
-    fn new(fifo: bool) -> Self {
+    pub(super) fn new(fifo: bool) -> Self {
         Self {
             fifo,
             blocked: BTreeSet::new(),
         }
     }
 
-    fn block(&mut self, message: &Received) {
+    pub(super) fn block(&mut self, message: &Received) {
         if self.fifo
             && let Some(group) = message.group()
         {
@@ -74,7 +69,7 @@ impl Order {
         }
     }
 
-    fn is_blocked(&self, message: &Received) -> bool {
+    pub(super) fn is_blocked(&self, message: &Received) -> bool {
         message
             .group()
             .is_some_and(|group| self.blocked.contains(group))
@@ -93,33 +88,6 @@ impl Order {
             self.block(message);
         }
         true
-    }
-}
-
-/// What became of a message before its component was asked.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Fate {
-    /// Its component gets it.
-    Wanted,
-    /// It is out of the queue.
-    Gone,
-    /// It comes again.
-    Held,
-}
-
-impl From<SettlementLabel> for Fate {
-    fn from(settlement: SettlementLabel) -> Self {
-        match settlement {
-            SettlementLabel::Deleted
-            | SettlementLabel::DeadLettered
-            | SettlementLabel::Duplicate => Self::Gone,
-            SettlementLabel::Left
-            | SettlementLabel::Retried
-            | SettlementLabel::DeadLetterRefused
-            | SettlementLabel::Expired
-            | SettlementLabel::Failed
-            | SettlementLabel::Released => Self::Held,
-        }
     }
 }
 
@@ -154,101 +122,9 @@ impl Running {
         }
     }
 
-    fn leases<'a>(&self, unit: &'a [Received]) -> Vec<Lease<'a>> {
+    pub(super) fn leases<'a>(&self, unit: &'a [Received]) -> Vec<Lease<'a>> {
         let lease = |received| Lease::new(received, self.consumer.visibility);
         unit.iter().map(lease).collect()
-    }
-
-    /// When `received` is somebody else's, before its first heartbeat.
-    fn first_end(&self, received: &Received) -> Instant {
-        received.at + self.consumer.visibility
-    }
-
-    /// Settles what no filter of the component matches.
-    async fn filtered(&self, unit: &[Received]) -> Vec<Fate> {
-        let Some((filters, mismatch)) = &self.consumer.trigger.filter else {
-            return vec![Fate::Wanted; unit.len()];
-        };
-        let settle = async |received: &Received| {
-            if filters.matches(received) {
-                return Fate::Wanted;
-            }
-            self.consumer.counters.filtered.inc();
-            let until = self.first_end(received);
-            let label = match mismatch {
-                Mismatch::Ack => self.apply(received, Action::Delete, until).await,
-                Mismatch::Keep => SettlementLabel::Left,
-                Mismatch::DeadLetter => {
-                    self.dead_letter(received, FILTERED, NO_FILTER_MATCHES, until)
-                        .await
-                }
-            };
-            self.count(label)
-        };
-        join_all(unit.iter().map(settle)).await
-    }
-
-    /// Settles what was done before, or is being done; what is to be done is so for
-    /// as long as the turns are kept.
-    async fn without_duplicates<'a>(
-        &self,
-        dedup: &'a Dedup,
-        unit: &[Received],
-        fates: &mut [Fate],
-    ) -> Vec<Turn<'a>> {
-        let asked: Vec<_> = unit
-            .iter()
-            .zip(fates)
-            .filter(|(_, fate)| **fate == Fate::Wanted)
-            .collect();
-        let messages: Vec<&Received> = asked.iter().map(|(received, _)| *received).collect();
-        let begun = dedup.begin(&messages, self.consumer.visibility).await;
-        let settle = async |((received, fate), begun): ((&Received, &mut Fate), _)| {
-            let until = self.first_end(received);
-            let label = match begun {
-                Ok(Begun::Fresh(turn)) => return Some(turn),
-                Ok(Begun::Done) => match self.apply(received, Action::Delete, until).await {
-                    SettlementLabel::Deleted => SettlementLabel::Duplicate,
-                    other => other,
-                },
-                Ok(Begun::Busy) => {
-                    tracing::info!(
-                        message_id = received.id,
-                        "the same message is being handled: this one comes again"
-                    );
-                    self.apply(received, self.later(received), until).await
-                }
-                Err(error) => {
-                    tracing::warn!(
-                        component = %self.consumer.trigger.component, message_id = received.id,
-                        "the de-duplication store does not answer, and the message is retried: {error}"
-                    );
-                    self.apply(received, self.later(received), until).await
-                }
-            };
-            *fate = self.count(label);
-            None
-        };
-        let turns = join_all(asked.into_iter().zip(begun).map(settle)).await;
-        turns.into_iter().flatten().collect()
-    }
-
-    /// Those of `unit` that are wanted. What must wait for an earlier one of its
-    /// group is handed back.
-    async fn in_order(&self, unit: Vec<Received>, fates: &[Fate]) -> Vec<Received> {
-        let mut order = Order::new(self.consumer.source.is_fifo());
-        let (mut wanted, mut waiting) = (Vec::with_capacity(unit.len()), Vec::new());
-        for (received, fate) in unit.into_iter().zip(fates) {
-            match fate {
-                Fate::Gone => {}
-                Fate::Held => order.block(&received),
-                Fate::Wanted if order.is_blocked(&received) => waiting.push(received),
-                Fate::Wanted => wanted.push(received),
-            }
-        }
-        let leases = self.leases(&waiting);
-        self.release_all(waiting.iter().zip(&leases)).await;
-        wanted
     }
 
     async fn work(&self, unit: &[Received], leases: &[Lease<'_>]) {
@@ -439,7 +315,7 @@ impl Running {
     }
 
     /// Hands messages back that were not handled.
-    async fn release_all<'a>(
+    pub(super) async fn release_all<'a>(
         &self,
         messages: impl IntoIterator<Item = (&'a Received, &'a Lease<'a>)>,
     ) {
@@ -498,7 +374,7 @@ impl Running {
         fate
     }
 
-    fn count(&self, settlement: SettlementLabel) -> Fate {
+    pub(super) fn count(&self, settlement: SettlementLabel) -> Fate {
         let settled = &self.consumer.counters.settled;
         if let Some((_, counter)) = settled.iter().find(|(label, _)| *label == settlement) {
             counter.inc();
@@ -541,7 +417,7 @@ impl Running {
     }
 
     /// Hides it for a back-off.
-    fn later(&self, received: &Received) -> Action {
+    pub(super) fn later(&self, received: &Received) -> Action {
         Action::Hide(hideable(received, self.backoff(received), Instant::now()))
     }
 
@@ -550,7 +426,12 @@ impl Running {
         backoff.delay(received.receive_count, fastrand::f64())
     }
 
-    async fn apply(&self, received: &Received, action: Action, until: Instant) -> SettlementLabel {
+    pub(super) async fn apply(
+        &self,
+        received: &Received,
+        action: Action,
+        until: Instant,
+    ) -> SettlementLabel {
         match self.settler.settle(&received.receipt, action, until).await {
             Settled::Done if action == Action::Delete => SettlementLabel::Deleted,
             Settled::Done => SettlementLabel::Retried,
@@ -574,7 +455,7 @@ impl Running {
 
     /// Sends the message to the dead-letter queue with the reason, then removes
     /// it. Where that can't be done, the queue's redrive policy decides.
-    async fn dead_letter(
+    pub(super) async fn dead_letter(
         &self,
         received: &Received,
         outcome: &str,
