@@ -2,7 +2,7 @@
 //! whether that is what must have come of it.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
-use std::fmt;
+use std::fmt::{self, Write};
 use std::path::Path;
 
 use serde_json::Value;
@@ -345,8 +345,11 @@ fn begun_again(log: &str, queue: &str) -> BTreeSet<String> {
         let id = line["message_id"].as_str().unwrap_or_default().to_owned();
         let digest = Sha256::new().chain_update(b"id ").chain_update(id);
         let digest = digest.finalize();
-        let hex: String = digest.iter().map(|byte| format!("{byte:02x}")).collect();
-        format!("gristmill-dedup/{queue}/{hex}")
+        let mut key = format!("gristmill-dedup/{queue}/");
+        for byte in digest {
+            let _ = write!(key, "{byte:02x}");
+        }
+        key
     };
     again.map(key).collect()
 }
