@@ -2,7 +2,7 @@
 //! whether that is what must have come of it.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
-use std::fmt;
+use std::fmt::{self, Write};
 use std::path::Path;
 
 use serde_json::Value;
@@ -179,6 +179,8 @@ struct Log {
     /// Handled again, as it was begun before.
     again: u64,
     leases_lost: u64,
+    /// Put off, as the de-duplication store was late: they may be noted as begun.
+    store_late: u64,
     /// Failures of deliveries that were to complete.
     unplanned: BTreeMap<String, u64>,
 }
@@ -195,6 +197,8 @@ fn read_log(lives: &[Life], kinds: &HashMap<&str, Kind>) -> Log {
             log.again += 1;
         } else if message.starts_with("the lease was lost") {
             log.leases_lost += 1;
+        } else if message.starts_with("the de-duplication store does not answer") {
+            log.store_late += 1;
         } else if message.starts_with("message failed")
             && kind.completes(line["receive_count"].as_u64().unwrap_or(0))
         {
@@ -296,6 +300,9 @@ fn calls(account: &mut Account, results: &Results, left: &Left<'_>) {
     let in_flight = in_flight(account, left);
     account.fact("calls", all);
     account.fact("lost: leases, with their calls stopped", log.leases_lost);
+    if log.store_late > 0 {
+        account.fact("lost: the de-duplication store was late", log.store_late);
+    }
     for (reason, times) in &log.unplanned {
         account.fact(format!("not planned: {reason}"), *times);
     }
@@ -303,7 +310,7 @@ fn calls(account: &mut Account, results: &Results, left: &Left<'_>) {
     account.at_most(
         "handled again, as counted (≤ in flight at kills + lost)",
         log.again,
-        in_flight + log.leases_lost,
+        in_flight + log.leases_lost + log.store_late,
     );
     account.at_most(
         "calls beyond the first that had to do (≤ handled again)",
@@ -345,8 +352,11 @@ fn begun_again(log: &str, queue: &str) -> BTreeSet<String> {
         let id = line["message_id"].as_str().unwrap_or_default().to_owned();
         let digest = Sha256::new().chain_update(b"id ").chain_update(id);
         let digest = digest.finalize();
-        let hex: String = digest.iter().map(|byte| format!("{byte:02x}")).collect();
-        format!("gristmill-dedup/{queue}/{hex}")
+        let mut key = format!("gristmill-dedup/{queue}/");
+        for byte in digest {
+            let _ = write!(key, "{byte:02x}");
+        }
+        key
     };
     again.map(key).collect()
 }
