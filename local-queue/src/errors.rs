@@ -212,12 +212,12 @@ pub enum QueueError {
 impl QueueError {
     pub(crate) fn parameter(
         parameter: &'static str,
-        value: impl ToString,
+        value: impl Into<String>,
         reason: impl Into<String>,
     ) -> Self {
         Self::InvalidParameterValue {
             parameter,
-            value: value.to_string(),
+            value: value.into(),
             reason: reason.into(),
         }
     }

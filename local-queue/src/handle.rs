@@ -498,11 +498,11 @@ impl LocalQueue {
             });
         }
         if !(1..=limits::MAX_BATCH_ENTRIES).contains(&options.max) {
-            return Err(validate::max_messages(options.max));
+            return Err(validate::max_messages(&options.max));
         }
         let longest = Duration::from_secs(limits::MAX_WAIT_SECS.into());
         if let Some(wait) = options.wait.filter(|wait| *wait > longest) {
-            return Err(validate::WAIT.refusal(wait.as_secs_f64()));
+            return Err(validate::WAIT.refusal(&wait.as_secs_f64()));
         }
         validate::VISIBILITY.check(options.visibility_secs)?;
         let take = Take {

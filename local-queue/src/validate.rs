@@ -240,7 +240,7 @@ impl Seconds {
     /// Refuses a value above the maximum; `None` is fine.
     pub(crate) fn check(&self, value: Option<u32>) -> Result<(), QueueError> {
         match value {
-            Some(value) if value > self.max => Err(self.refusal(value)),
+            Some(value) if value > self.max => Err(self.refusal(&value)),
             _ => Ok(()),
         }
     }
@@ -249,18 +249,18 @@ impl Seconds {
     pub(crate) fn read(&self, value: i64) -> Result<u32, QueueError> {
         let read = u32::try_from(value).ok();
         read.filter(|value| *value <= self.max)
-            .ok_or_else(|| self.refusal(value))
+            .ok_or_else(|| self.refusal(&value))
     }
 
-    pub(crate) fn refusal(&self, value: impl ToString) -> QueueError {
-        QueueError::parameter(self.parameter, value, self.reason)
+    pub(crate) fn refusal(&self, value: &impl ToString) -> QueueError {
+        QueueError::parameter(self.parameter, value.to_string(), self.reason)
     }
 }
 
 /// Refuses the number of messages that a receive asks for.
-pub(crate) fn max_messages(value: impl ToString) -> QueueError {
+pub(crate) fn max_messages(value: &impl ToString) -> QueueError {
     let reason = "Must be between 1 and 10, if provided.";
-    QueueError::parameter("MaxNumberOfMessages", value, reason)
+    QueueError::parameter("MaxNumberOfMessages", value.to_string(), reason)
 }
 
 /// What SQS calls the entries of each batch.

@@ -1,9 +1,8 @@
 //! Runs `boto3/agreement.py`, one set of questions, against this server and against independent
-//! ones, ministack and LocalStack: what is taken for SQS's behaviour here is so there, too, and
+//! ones, ministack and `LocalStack`: what is taken for SQS's behaviour here is so there, too, and
 //! where it is not, the script says why.
 #![allow(
     clippy::unwrap_used,
-    clippy::print_stderr,
     missing_docs,
     unreachable_pub,
     dead_code,

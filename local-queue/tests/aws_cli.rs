@@ -2,7 +2,6 @@
 //! from `cargo xtask test`, which makes the environment of `aws-cli/requirements.txt`.
 #![allow(
     clippy::unwrap_used,
-    clippy::print_stderr,
     missing_docs,
     unreachable_pub,
     dead_code,

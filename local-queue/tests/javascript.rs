@@ -2,7 +2,6 @@
 //! Node and the packages come from `cargo xtask test`.
 #![allow(
     clippy::unwrap_used,
-    clippy::print_stderr,
     missing_docs,
     unreachable_pub,
     dead_code,

@@ -105,6 +105,11 @@ async fn names_and_queue_attributes() {
             .check("SetQueueAttributes", queue, input, code, message)
             .await;
     }
+}
+
+#[tokio::test]
+async fn queue_attributes_out_of_range() {
+    let queues = Queues::create().await;
     for (name, value) in [
         ("DelaySeconds", "901"),
         ("MaximumMessageSize", "1023"),

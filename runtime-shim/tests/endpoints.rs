@@ -1,5 +1,5 @@
 //! The consumer at endpoints that have nothing in common: the embedded queue, ministack and
-//! LocalStack. One scenario, which must end alike at each.
+//! `LocalStack`. One scenario, which must end alike at each.
 #![allow(clippy::unwrap_used, missing_docs, reason = "tests")]
 
 mod support;
@@ -40,7 +40,7 @@ fn manifest(origin: &str) -> String {
 struct Run {
     app: App,
     /// Whether a hidden message keeps back those behind it in its group, whatever becomes of their
-    /// visibility. LocalStack 4.12 gives these out when their visibility is changed
+    /// visibility. `LocalStack` 4.12 gives these out when their visibility is changed
     /// (`local-queue/tests/boto3/agreement.py`).
     blocks_groups: bool,
     /// `None` is the embedded queue, which ends with the application.

@@ -58,7 +58,7 @@ enum Command {
     ///
     /// Every suite runs although one fails; a table of their minutes ends it.
     /// The real servers that tests talk to (Redis, PostgreSQL, Mosquitto, DynamoDB
-    /// Local, ministack, LocalStack, Docker's registry) and the clients that they talk through
+    /// Local, ministack, `LocalStack`, Docker's registry) and the clients that they talk through
     /// (the AWS command line and SDKs, Chromium by Playwright, Schemathesis) come from this machine or go to `target/servers`, and so do
     /// the tools that build the plugins of `examples/`.
     Test {

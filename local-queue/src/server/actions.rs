@@ -228,7 +228,7 @@ impl Context<'_> {
         let wait = input.wait_time_seconds.map(|secs| WAIT.read(secs));
         let visibility = input.visibility_timeout.map(|secs| VISIBILITY.read(secs));
         let options = ReceiveOptions {
-            max: usize::try_from(max).map_err(|_| validate::max_messages(max))?,
+            max: usize::try_from(max).map_err(|_| validate::max_messages(&max))?,
             wait: wait
                 .transpose()?
                 .map(|secs| Duration::from_secs(secs.into())),

@@ -11,7 +11,7 @@ use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
 use tokio::process::{Child, Command};
 
-/// LocalStack loads for some seconds, on a busy machine for many.
+/// `LocalStack` loads for some seconds, on a busy machine for many.
 const START_LIMIT: Duration = Duration::from_mins(2);
 const FIRST_PORT: u16 = 20_000;
 const PAUSE: Duration = Duration::from_millis(200);

@@ -1,4 +1,4 @@
-//! LocalStack, an emulator of AWS: a second opinion on SQS. It keeps everything in memory.
+//! `LocalStack`, an emulator of AWS: a second opinion on SQS. It keeps everything in memory.
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -7,7 +7,7 @@ use super::process::{Kind, Server, launch};
 use super::program;
 use crate::support::agent;
 
-/// A running LocalStack.
+/// A running `LocalStack`.
 pub type LocalStack = Server<LocalStackServer>;
 
 pub struct LocalStackServer {
