@@ -166,7 +166,7 @@ pub struct NewArgs {
     #[arg(value_parser = parse_plugin_name)]
     pub name: PluginName,
 
-    /// What calls it: `http`, `queue` or `cron`
+    /// What calls it: `http`, `queue`, `batch` (many queue messages with one call) or `cron`
     #[arg(long, value_name = "TYPE")]
     pub trigger: Kind,
 
@@ -202,7 +202,7 @@ pub struct UpArgs {
     #[arg(long, value_name = "SECONDS", default_value_t = Secs(DEFAULT_REQUEST_TIMEOUT), value_parser = parse_secs_display)]
     pub request_timeout: Secs,
 
-    /// How long work under way may go on after SIGTERM
+    /// How long work under way may go on after SIGTERM or SIGINT
     #[arg(long, value_name = "SECONDS", default_value_t = Secs(DEFAULT_GRACE), value_parser = parse_secs_display)]
     pub grace_period: Secs,
 
@@ -262,7 +262,7 @@ pub struct SendArgs {
     /// `--endpoint`
     pub queue: String,
 
-    /// Where a queue that is named by its name is served
+    /// Where a queue that is named by its name is served [default: http://127.0.0.1:9324]
     #[arg(long, value_name = "URL")]
     pub endpoint: Option<String>,
 
@@ -286,19 +286,19 @@ pub struct SendArgs {
     #[arg(long = "attribute", value_name = GivenAttribute::FORM)]
     pub attributes: Vec<GivenAttribute>,
 
-    /// How long the queue holds each message back
+    /// How long the queue holds each message back, up to 900; not for FIFO queues
     #[arg(long, value_name = "SECONDS", value_parser = clap::value_parser!(u16).range(0..=i64::from(MAX_DELAY_SECS)))]
     pub delay: Option<u16>,
 
-    /// The message group; `{n}` in it is the number of the message, from 1
+    /// The message group; an `n` in curly braces in it becomes the number of the message, from 1
     #[arg(long, value_name = "ID")]
     pub group: Option<String>,
 
-    /// The deduplication id; `{n}` in it is the number of the message, from 1
+    /// The deduplication id; an `n` in curly braces in it becomes the number of the message, from 1
     #[arg(long, value_name = "ID")]
     pub dedup_id: Option<String>,
 
-    /// Batches of ten under way at once; one with FIFO queues
+    /// Batches of ten under way at once, up to 64; one with FIFO queues
     #[arg(long, value_name = "NUMBER", default_value_t = 8, value_parser = clap::value_parser!(u8).range(1..=64))]
     pub concurrency: u8,
 }
@@ -310,7 +310,7 @@ pub struct RedriveArgs {
     /// 127.0.0.1:9324, or at `--endpoint`
     pub queue: String,
 
-    /// Where queues that are named by their names are served
+    /// Where queues that are named by their names are served [default: http://127.0.0.1:9324]
     #[arg(long, value_name = "URL")]
     pub endpoint: Option<String>,
 
@@ -338,7 +338,7 @@ pub struct RedriveArgs {
     #[arg(long, value_name = "NUMBER", value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
     pub rate: Option<u32>,
 
-    /// Batches of ten under way at once; one with FIFO queues
+    /// Batches of ten under way at once, up to 64; one with FIFO queues
     #[arg(long, value_name = "NUMBER", default_value_t = 8, value_parser = clap::value_parser!(u8).range(1..=64))]
     pub concurrency: u8,
 

@@ -229,7 +229,7 @@ fn what_was_done_is_not_done_again() {
     send(&app, "sleep 1200", "at once");
     send(&app, "sleep 1200", "at once");
     wait_until_empty(&app, "jobs");
-    assert_eq!(settled(&app, "duplicate"), 2.0);
+    assert_eq!(settled(&app, "duplicate"), 2);
     assert_eq!(attempts(&app, "sleep-1200"), 1);
 
     // An error is no completion, and no unknown end.
