@@ -65,7 +65,10 @@ fn handle_http(request: Request) -> impl IntoResponse {
 /// Verbs that end in `-once` misbehave at the first attempt alone.
 fn handle(id: &str, body: &str) -> Result<(), Failure> {
     let mut words = body.splitn(3, ' ');
-    let (verb, group) = (words.next().unwrap_or_default(), words.next().unwrap_or("-"));
+    let (verb, group) = (
+        words.next().unwrap_or_default(),
+        words.next().unwrap_or("-"),
+    );
     let results = Store::open("results")?;
     let begun = append(&results, &format!("begun/{group}"), body)?;
     let first = begun.lines().filter(|line| *line == body).count() == 1;
