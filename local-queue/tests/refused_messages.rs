@@ -11,7 +11,7 @@
 mod support;
 
 use serde_json::{Value, json};
-use support::raw::action;
+use support::raw::{Answer, action};
 use support::refusals::{INVALID, MISSING, Queues, invalid};
 
 #[tokio::test]
@@ -238,12 +238,18 @@ async fn receives_and_visibility() {
     let mut most = change(43_200);
     most["QueueUrl"] = url.as_str().into();
     // A moment after the receive, 12 hours from now are more than 12 hours from then.
-    let answer = loop {
-        let answer = action(&queues.0, "ChangeMessageVisibility", &most.to_string()).await;
-        if answer.status != 200 {
-            break answer;
-        }
-    };
+    let mut answers = Vec::new();
+    while answers
+        .last()
+        .is_none_or(|answer: &Answer| answer.status == 200)
+    {
+        assert!(
+            answers.len() < 1_000,
+            "it may be hidden for more than 12 hours"
+        );
+        answers.push(action(&queues.0, "ChangeMessageVisibility", &most.to_string()).await);
+    }
+    let answer = answers.pop().unwrap();
     let total = "Total VisibilityTimeout for the message is beyond the limit [43200 seconds]";
     let message = invalid("VisibilityTimeout", 43_200, total);
     assert!(answer.body.contains(&message), "{}", answer.body);
