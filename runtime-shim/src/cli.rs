@@ -262,7 +262,7 @@ pub struct SendArgs {
     /// `--endpoint`
     pub queue: String,
 
-    /// Where a queue that is named by its name is served [default: http://127.0.0.1:9324]
+    /// Where a queue that is named by its name is served [default: `http://127.0.0.1:9324`]
     #[arg(long, value_name = "URL")]
     pub endpoint: Option<String>,
 
@@ -310,7 +310,7 @@ pub struct RedriveArgs {
     /// 127.0.0.1:9324, or at `--endpoint`
     pub queue: String,
 
-    /// Where queues that are named by their names are served [default: http://127.0.0.1:9324]
+    /// Where queues that are named by their names are served [default: `http://127.0.0.1:9324`]
     #[arg(long, value_name = "URL")]
     pub endpoint: Option<String>,
 

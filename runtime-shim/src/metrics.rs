@@ -186,98 +186,109 @@ impl Metrics {
             last_reload_successful: Gauge::default(),
             registry: Registry::default(),
         };
-        let r = &mut registry;
+        metrics.register_invocations(&mut registry);
+        metrics.register_consumers(&mut registry);
+        metrics.register_listeners(&mut registry);
+        metrics.register_process(&mut registry);
+        Self {
+            registry,
+            ..metrics
+        }
+    }
+
+    fn register_invocations(&self, r: &mut Registry) {
         r.register(
             "invocations",
             "Invocations by outcome",
-            metrics.invocations.clone(),
+            self.invocations.clone(),
         );
         r.register_with_unit(
             "invocation_duration",
             "Time from a fresh sandbox to its end",
             Unit::Seconds,
-            metrics.invocation_seconds.clone(),
+            self.invocation_seconds.clone(),
         );
         r.register(
             "invocations_running",
             "Invocations that run now",
-            metrics.running.clone(),
+            self.running.clone(),
         );
+    }
+
+    fn register_consumers(&self, r: &mut Registry) {
         r.register(
             "messages_received",
             "Messages received",
-            metrics.received.clone(),
+            self.received.clone(),
         );
         r.register(
             "messages_filtered",
             "Messages that no filter matched",
-            metrics.filtered.clone(),
+            self.filtered.clone(),
         );
         r.register(
             "receive_errors",
             "Receive calls that failed",
-            metrics.receive_errors.clone(),
+            self.receive_errors.clone(),
         );
         r.register(
             "reinvocations",
             "Messages handled again that had been begun before, and whose end is unknown",
-            metrics.reinvocations.clone(),
+            self.reinvocations.clone(),
         );
         r.register(
             "consumer_concurrency_limit",
             "Messages, or batches, that consumers may have handled at once",
-            metrics.concurrency_limit.clone(),
+            self.concurrency_limit.clone(),
         );
         r.register(
             "receiving_paused",
             "Whether receiving waits for a server that the component needs",
-            metrics.paused.clone(),
-        );
-        r.register(
-            "cron_ticks_missed",
-            "Ticks of schedules that came while a call ran",
-            metrics.ticks_missed.clone(),
-        );
-        r.register(
-            "redis_messages_lost",
-            "Messages of Redis that no component got",
-            metrics.redis_lost.clone(),
-        );
-        r.register(
-            "redis_subscribed",
-            "Whether the channels of a Redis server are subscribed to",
-            metrics.redis_subscribed.clone(),
+            self.paused.clone(),
         );
         r.register(
             "messages_settled",
             "Messages by what was done",
-            metrics.settled.clone(),
+            self.settled.clone(),
         );
         r.register(
             "lease_heartbeats",
             "Leases that were extended",
-            metrics.heartbeats.clone(),
+            self.heartbeats.clone(),
         );
         r.register(
             "batch_entry_retries",
             "Batch entries tried again",
-            metrics.entry_retries.clone(),
+            self.entry_retries.clone(),
+        );
+    }
+
+    fn register_listeners(&self, r: &mut Registry) {
+        r.register(
+            "cron_ticks_missed",
+            "Ticks of schedules that came while a call ran",
+            self.ticks_missed.clone(),
+        );
+        r.register(
+            "redis_messages_lost",
+            "Messages of Redis that no component got",
+            self.redis_lost.clone(),
+        );
+        r.register(
+            "redis_subscribed",
+            "Whether the channels of a Redis server are subscribed to",
+            self.redis_subscribed.clone(),
         );
         r.register(
             "queue_messages",
             "Messages of embedded queues",
-            metrics.queue_messages.clone(),
+            self.queue_messages.clone(),
         );
         r.register(
             "backend_up",
             "Whether a server that components lean on answers",
-            metrics.backend_up.clone(),
+            self.backend_up.clone(),
         );
-        metrics.register_process(r);
-        Self {
-            registry,
-            ..metrics
-        }
     }
 
     fn register_process(&self, r: &mut Registry) {

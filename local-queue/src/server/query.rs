@@ -271,7 +271,9 @@ fn escape(xml: &mut String, text: &str) {
             '"' => xml.push_str("&quot;"),
             '\r' => xml.push_str("&#xD;"),
             // An error may repeat what a client sent; XML has no way to write these.
-            c if c.is_control() && c != '\n' && c != '\t' => xml.push('\u{FFFD}'),
+            '\0'..='\x08' | '\x0B' | '\x0C' | '\x0E'..='\x1F' | '\u{FFFE}' | '\u{FFFF}' => {
+                xml.push('\u{FFFD}');
+            }
             c => xml.push(c),
         }
     }

@@ -20,7 +20,8 @@ use crate::validate;
 /// Why a message goes from one queue to another, and what changes on the way.
 #[derive(Clone, Copy)]
 pub(super) enum Transfer<'a> {
-    /// It was received too often. It stays as old as it was sent.
+    /// It was received too often. On standard queues it stays as old as it was sent (SQS
+    /// Developer Guide, dead-letter queues, retention).
     DeadLetter { source_arn: &'a str },
     /// A message move task takes it back, as a new message.
     Move { id: MessageId },
@@ -172,6 +173,7 @@ impl Store {
             .queues
             .get_mut(target)
             .ok_or(QueueError::QueueDoesNotExist)?;
+        let fifo = target.settings.fifo.is_some();
         let seq = target.take_seq(conn)?;
         let new_row = row_id(target.id, seq);
         let sent_at = match why {
@@ -179,7 +181,7 @@ impl Store {
                 let sql = "UPDATE payload SET row = ?2, dead_letter_source = ?3 WHERE row = ?1";
                 conn.prepare_cached(sql)?
                     .execute(params![old_row, new_row, source_arn])?;
-                row.sent_at
+                if fifo { now } else { row.sent_at }
             }
             Transfer::Move { id } => {
                 let sql = "UPDATE payload SET row = ?2, dead_letter_source = NULL, id = ?3 \

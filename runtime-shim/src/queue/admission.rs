@@ -1,12 +1,11 @@
 //! Which messages of a unit their component gets: not those that no filter matches, nor
 //! those that were handled before, nor what must wait for an earlier one.
 
-use std::time::Instant;
-
 use futures::future::join_all;
 
 use super::consumer::Running;
-use super::dedup::{Begun, Dedup, Turn};
+use super::dedup::{Begun, Dedup};
+use super::lease::Lease;
 use super::message::Received;
 use super::settle::Action;
 use super::unit::Order;
@@ -16,6 +15,9 @@ use crate::metrics::SettlementLabel;
 /// The `outcome` and the `error` of a dead letter that was never handed to its component.
 const FILTERED: &str = "filtered";
 const NO_FILTER_MATCHES: &str = "no filter matches";
+
+/// A message that the de-duplication store is asked about.
+type Asked<'a> = ((&'a Received, &'a Lease<'a>), &'a mut Fate);
 
 /// Where a message stands.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -45,22 +47,18 @@ impl From<SettlementLabel> for Fate {
 }
 
 impl Running {
-    /// When `received` is somebody else's, before its first heartbeat.
-    fn first_end(&self, received: &Received) -> Instant {
-        received.at + self.consumer.visibility
-    }
-
     /// Settles what no filter of the component matches.
-    pub(super) async fn filtered(&self, unit: &[Received]) -> Vec<Fate> {
+    pub(super) async fn filtered(&self, unit: &[Received], leases: &[Lease<'_>]) -> Vec<Fate> {
         let Some((filters, mismatch)) = &self.consumer.trigger.filter else {
             return vec![Fate::Wanted; unit.len()];
         };
-        let settle = async |received: &Received| {
+        let settle = async |(received, lease): (&Received, &Lease<'_>)| {
             if filters.matches(received) {
                 return Fate::Wanted;
             }
             self.consumer.counters.filtered.inc();
-            let until = self.first_end(received);
+            lease.release();
+            let until = lease.end();
             let label = match mismatch {
                 Mismatch::Ack => self.apply(received, Action::Delete, until).await,
                 Mismatch::Keep => SettlementLabel::Left,
@@ -71,28 +69,36 @@ impl Running {
             };
             self.count(label)
         };
-        join_all(unit.iter().map(settle)).await
+        join_all(unit.iter().zip(leases).map(settle)).await
     }
 
-    /// Settles what was done before, or is being done; what is to be done is so for
-    /// as long as the turns are kept.
-    pub(super) async fn without_duplicates<'a>(
+    /// Settles what was done before, or is being done; the turn of what is to be done
+    /// goes with its lease.
+    pub(super) async fn without_duplicates(
         &self,
-        dedup: &'a Dedup,
+        dedup: &Dedup,
         unit: &[Received],
+        leases: &[Lease<'_>],
         fates: &mut [Fate],
-    ) -> Vec<Turn<'a>> {
+    ) {
         let asked: Vec<_> = unit
             .iter()
+            .zip(leases)
             .zip(fates)
             .filter(|(_, fate)| **fate == Fate::Wanted)
             .collect();
-        let messages: Vec<&Received> = asked.iter().map(|(received, _)| *received).collect();
+        let messages: Vec<&Received> = asked.iter().map(|((received, _), _)| *received).collect();
         let begun = dedup.begin(&messages, self.consumer.visibility).await;
-        let settle = async |((received, fate), begun): ((&Received, &mut Fate), _)| {
-            let until = self.first_end(received);
+        let settle = async |(((received, lease), fate), begun): (Asked<'_>, _)| {
+            let until = lease.end();
+            if let Ok(Begun::Fresh(turn)) = begun {
+                return lease.keep_turn(turn);
+            }
+            lease.release();
+            lease.quiet().await;
             let label = match begun {
-                Ok(Begun::Fresh(turn)) => return Some(turn),
+                // Returned above.
+                Ok(Begun::Fresh(_)) => return,
                 Ok(Begun::Done) => match self.apply(received, Action::Delete, until).await {
                     SettlementLabel::Deleted => SettlementLabel::Duplicate,
                     other => other,
@@ -102,7 +108,9 @@ impl Running {
                         message_id = received.id,
                         "the same message is being handled: this one comes again"
                     );
-                    self.apply(received, self.later(received), until).await
+                    // Not before the other had time to end: each receive counts.
+                    self.apply(received, self.after_a_lease(received), until)
+                        .await
                 }
                 Err(error) => {
                     tracing::warn!(
@@ -113,27 +121,29 @@ impl Running {
                 }
             };
             *fate = self.count(label);
-            None
         };
-        let turns = join_all(asked.into_iter().zip(begun).map(settle)).await;
-        turns.into_iter().flatten().collect()
+        join_all(asked.into_iter().zip(begun).map(settle)).await;
     }
 
     /// Those of `unit` that are wanted. What must wait for an earlier one of its
     /// group is handed back.
-    pub(super) async fn in_order(&self, unit: Vec<Received>, fates: &[Fate]) -> Vec<Received> {
+    pub(super) async fn in_order<'a>(
+        &self,
+        unit: &'a [Received],
+        leases: &'a [Lease<'a>],
+        fates: &[Fate],
+    ) -> Vec<(&'a Received, &'a Lease<'a>)> {
         let mut order = Order::new(self.consumer.source.is_fifo());
         let (mut wanted, mut waiting) = (Vec::with_capacity(unit.len()), Vec::new());
-        for (received, fate) in unit.into_iter().zip(fates) {
+        for ((received, lease), fate) in unit.iter().zip(leases).zip(fates) {
             match fate {
                 Fate::Gone => {}
-                Fate::Held => order.block(&received),
-                Fate::Wanted if order.is_blocked(&received) => waiting.push(received),
-                Fate::Wanted => wanted.push(received),
+                Fate::Held => order.block(received),
+                Fate::Wanted if order.is_blocked(received) => waiting.push((received, lease)),
+                Fate::Wanted => wanted.push((received, lease)),
             }
         }
-        let leases = self.leases(&waiting);
-        self.release_all(waiting.iter().zip(&leases)).await;
+        self.release_all(waiting).await;
         wanted
     }
 }

@@ -7,7 +7,7 @@
 
 use std::collections::HashSet;
 use std::fmt::Write;
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use futures::StreamExt;
@@ -31,13 +31,13 @@ pub(super) struct Dedup {
     queue: String,
     reinvocations: Counter,
     /// Keys of what is being handled here: no more than messages in flight.
-    busy: Mutex<HashSet<String>>,
+    busy: Arc<Mutex<HashSet<String>>>,
 }
 
 /// What is to become of a message.
-pub(super) enum Begun<'a> {
+pub(super) enum Begun {
     /// It is to be handled, for as long as this is kept.
-    Fresh(Turn<'a>),
+    Fresh(Turn),
     /// It was done already.
     Done,
     /// The same is being handled in this moment.
@@ -45,14 +45,14 @@ pub(super) enum Begun<'a> {
 }
 
 /// The right to handle a message; nobody else in this process has it.
-pub(super) struct Turn<'a> {
-    dedup: &'a Dedup,
+pub(super) struct Turn {
+    busy: Arc<Mutex<HashSet<String>>>,
     key: String,
 }
 
-impl Drop for Turn<'_> {
+impl Drop for Turn {
     fn drop(&mut self) {
-        self.dedup.busy().remove(&self.key);
+        locked(&self.busy).remove(&self.key);
     }
 }
 
@@ -63,6 +63,10 @@ pub(super) enum DedupError {
     Store(#[from] StoreError),
     #[error("no answer within half of the lease")]
     TooLate,
+}
+
+fn locked(busy: &Mutex<HashSet<String>>) -> MutexGuard<'_, HashSet<String>> {
+    busy.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// What is known of a message.
@@ -87,21 +91,17 @@ impl Dedup {
             attribute,
             queue: queue.to_owned(),
             reinvocations,
-            busy: Mutex::default(),
+            busy: Arc::default(),
         }
-    }
-
-    fn busy(&self) -> MutexGuard<'_, HashSet<String>> {
-        self.busy.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// What is to become of each of `unit`; an answer that is not there when half of
     /// `lease` is over is not waited for. Notes that those to be handled begin.
-    pub(super) async fn begin<'a>(
-        &'a self,
+    pub(super) async fn begin(
+        &self,
         unit: &[&Received],
         lease: Duration,
-    ) -> Vec<Result<Begun<'a>, DedupError>> {
+    ) -> Vec<Result<Begun, DedupError>> {
         // Not by a closure: the compiler takes it for one that is too particular.
         let mut asked = Vec::with_capacity(unit.len());
         for received in unit {
@@ -115,35 +115,35 @@ impl Dedup {
         &self,
         received: &Received,
         until: Instant,
-    ) -> Result<Begun<'_>, DedupError> {
+    ) -> Result<Begun, DedupError> {
         match tokio::time::timeout_at(until.into(), self.begin_one(received)).await {
             Ok(begun) => Ok(begun?),
             Err(_) => Err(DedupError::TooLate),
         }
     }
 
-    async fn begin_one(&self, received: &Received) -> Result<Begun<'_>, StoreError> {
+    async fn begin_one(&self, received: &Received) -> Result<Begun, StoreError> {
         let key = self.key(received);
-        if !self.busy().insert(key.clone()) {
+        if !locked(&self.busy).insert(key.clone()) {
             return Ok(Begun::Busy);
         }
         let turn = Turn {
-            dedup: self,
+            busy: Arc::clone(&self.busy),
             key: key.clone(),
         };
         let value = self.store.current(&key).await?;
-        match known(value.as_deref(), now()) {
-            Known::Done => return Ok(Begun::Done),
-            Known::Begun => {
-                self.reinvocations.inc();
-                tracing::info!(
-                    message_id = received.id,
-                    "handled again: it was begun before, and its end is unknown"
-                );
-            }
-            Known::Nothing => {}
+        let before = known(value.as_deref(), now());
+        if before == Known::Done {
+            return Ok(Begun::Done);
         }
         self.note(key, BEGUN).await?;
+        if before == Known::Begun {
+            self.reinvocations.inc();
+            tracing::info!(
+                message_id = received.id,
+                "handled again: it was begun before, and its end is unknown"
+            );
+        }
         Ok(Begun::Fresh(turn))
     }
 

@@ -122,7 +122,7 @@ impl Desk<'_> {
     }
 
     /// Has `unit` handled by one call; a verdict for each.
-    pub(super) async fn together(&self, unit: &[Received]) -> Outcome<Vec<Verdict>> {
+    pub(super) async fn together(&self, unit: &[&Received]) -> Outcome<Vec<Verdict>> {
         let messages: Vec<_> = unit.iter().map(|r| r.for_batch(self.trigger)).collect();
         let component = &self.trigger.component;
         let outcome = self

@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 use prometheus_client::metrics::counter::Counter;
 use tokio_util::sync::CancellationToken;
 
+use super::dedup::Turn;
 use super::message::Received;
 use super::settle::{Action, Settled, Settler};
 
@@ -46,6 +47,10 @@ pub(super) struct Lease<'a> {
     lost: CancellationToken,
     /// Cancelled when it needs no more heartbeats.
     released: CancellationToken,
+    /// Locked while a heartbeat is under way.
+    beating: tokio::sync::Mutex<()>,
+    /// The right to handle the message, where duplicates are told.
+    turn: Mutex<Option<Turn>>,
 }
 
 impl<'a> Lease<'a> {
@@ -57,6 +62,8 @@ impl<'a> Lease<'a> {
             end: Mutex::new(received.at + visibility),
             lost: CancellationToken::new(),
             released: CancellationToken::new(),
+            beating: tokio::sync::Mutex::new(()),
+            turn: Mutex::new(None),
         }
     }
 
@@ -69,9 +76,25 @@ impl<'a> Lease<'a> {
         *self.end.lock().unwrap_or_else(PoisonError::into_inner) = end;
     }
 
-    /// Ends the heartbeats: the message is about to be settled.
+    /// Keeps the right to handle the message until it is released.
+    pub(super) fn keep_turn(&self, turn: Turn) {
+        *self.turn.lock().unwrap_or_else(PoisonError::into_inner) = Some(turn);
+    }
+
+    /// Ends the heartbeats, and the right to handle the message: it is about to be
+    /// settled.
     pub(super) fn release(&self) {
         self.released.cancel();
+        self.turn
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .take();
+    }
+
+    /// Waits for the heartbeat that was under way at the release: it must not come to
+    /// the queue after what settles the message, and take its place.
+    pub(super) async fn quiet(&self) {
+        drop(self.beating.lock().await);
     }
 
     /// Whether the message may be somebody else's from now on.
@@ -86,20 +109,31 @@ impl<'a> Lease<'a> {
 
     /// Extends the lease until it is released, or lost.
     pub(super) async fn hold(&self, settler: &Settler, heartbeats: &Counter) {
+        self.keep(settler, heartbeats).await;
+        if !self.released.is_cancelled() {
+            self.lost.cancel();
+        }
+    }
+
+    /// Waits until then; whether the lease is still to be held.
+    async fn sleep_until(&self, then: Instant) -> bool {
         tokio::select! {
             biased;
-            () = self.released.cancelled() => {}
-            () = self.keep(settler, heartbeats) => self.lost.cancel(),
+            () = self.released.cancelled() => false,
+            () = tokio::time::sleep_until(then.into()) => true,
         }
     }
 
     /// Extends the lease whenever half of it is over. Returns when it cannot be
-    /// held.
+    /// held, or is released.
     async fn keep(&self, settler: &Settler, heartbeats: &Counter) {
         // A batch may have waited before it came here.
         let mut next = self.received.at + self.visibility / 2;
         loop {
-            tokio::time::sleep_until(next.into()).await;
+            if !self.sleep_until(next).await {
+                return;
+            }
+            let beating = self.beating.lock().await;
             let beat = Instant::now();
             let safe_end = self
                 .end()
@@ -108,7 +142,8 @@ impl<'a> Lease<'a> {
             let extension = hideable(self.received, self.visibility, beat);
             if beat + extension <= self.end() {
                 // It is held for as long as can be.
-                tokio::time::sleep_until(safe_end.into()).await;
+                drop(beating);
+                self.sleep_until(safe_end).await;
                 return;
             }
             // A try that hangs must leave time for another one.
@@ -116,7 +151,9 @@ impl<'a> Lease<'a> {
             let extend = Action::Hide(extension);
             let until = beat + patience;
             let call = settler.settle(&self.received.receipt, extend, until);
-            match tokio::time::timeout(patience, call).await {
+            let answer = tokio::time::timeout(patience, call).await;
+            drop(beating);
+            match answer {
                 Ok(Settled::Done) => {
                     // Counted from before the call: the queue's clock may have
                     // started anywhere in between.
@@ -143,7 +180,7 @@ impl<'a> Lease<'a> {
 }
 
 /// Returns when none of `leases` is held any more.
-pub(super) async fn all_lost(leases: &[Lease<'_>]) {
+pub(super) async fn all_lost(leases: &[&Lease<'_>]) {
     for lease in leases {
         lease.lost().await;
     }

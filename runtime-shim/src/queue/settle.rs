@@ -4,8 +4,9 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot};
 use tokio::task::{JoinHandle, JoinSet};
+use tokio::time::error::Elapsed;
 
 use super::message::Receipt;
 use super::source::{EntryOutcome, QueueSource, SourceError};
@@ -120,12 +121,19 @@ impl Settler {
 
 async fn run(source: Arc<QueueSource>, mut waiting: mpsc::Receiver<Request>, retries: Counter) {
     let mut calls = JoinSet::new();
+    let slots = Arc::new(Semaphore::new(CALLS));
     while let Some(first) = waiting.recv().await {
         let batch = gather(first, &mut waiting, &mut calls).await;
-        while calls.len() >= CALLS {
-            calls.join_next().await;
-        }
-        calls.spawn(settle_batch(Arc::clone(&source), batch, retries.clone()));
+        let Ok(slot) = Arc::clone(&slots).acquire_owned().await else {
+            break;
+        };
+        let calling = Calling {
+            source: Arc::clone(&source),
+            slots: Arc::clone(&slots),
+            retries: retries.clone(),
+        };
+        calls.spawn(calling.settle_batch(batch, slot));
+        while calls.try_join_next().is_some() {}
     }
     while calls.join_next().await.is_some() {}
 }
@@ -168,34 +176,71 @@ async fn gather(
     batch
 }
 
-/// Settles requests of one kind; entries that fail are tried again by
-/// themselves, with growing pauses.
-async fn settle_batch(source: Arc<QueueSource>, mut pending: Vec<Request>, retries: Counter) {
-    let mut pause = FIRST_RETRY;
-    while !pending.is_empty() {
-        // No later than the last lease of the batch.
-        let last = pending.iter().map(|request| request.until).max();
-        let answer = match last {
-            Some(last) => tokio::time::timeout_at(last.into(), call(&source, &pending)).await,
-            None => break,
-        };
+/// Who makes the calls of one batch.
+struct Calling {
+    source: Arc<QueueSource>,
+    /// Calls that may be under way at once.
+    slots: Arc<Semaphore>,
+    retries: Counter,
+}
+
+impl Calling {
+    /// Settles requests of one kind; entries that fail are tried again by
+    /// themselves, with growing pauses, in which others may call.
+    async fn settle_batch(self, mut pending: Vec<Request>, slot: OwnedSemaphorePermit) {
+        let mut slot = Some(slot);
+        let mut pause = FIRST_RETRY;
+        loop {
+            // A visibility that nobody waits for any more must not take the place of
+            // a later one.
+            pending
+                .retain(|request| request.action == Action::Delete || !request.reply.is_closed());
+            // No later than the last lease of the batch.
+            let Some(last) = pending.iter().map(|request| request.until).max() else {
+                return;
+            };
+            let taken = match slot.take() {
+                Some(slot) => slot,
+                None => match Arc::clone(&self.slots).acquire_owned().await {
+                    Ok(slot) => slot,
+                    Err(_) => return,
+                },
+            };
+            let answer = tokio::time::timeout_at(last.into(), call(&self.source, &pending)).await;
+            pending = self.answer(pending, answer, pause);
+            if pending.is_empty() {
+                return;
+            }
+            drop(taken);
+            tokio::time::sleep(pause.mul_f64(0.5 + fastrand::f64() / 2.0)).await;
+            pause = (pause * 2).min(LONGEST_RETRY);
+        }
+    }
+
+    /// Tells those who asked how it went; the rest is to be tried again after `pause`.
+    fn answer(
+        &self,
+        requests: Vec<Request>,
+        answer: Result<Result<Vec<EntryOutcome>, SourceError>, Elapsed>,
+        pause: Duration,
+    ) -> Vec<Request> {
         let failure = match answer {
             Ok(Ok(outcomes)) => Ok(outcomes),
             Ok(Err(error)) => Err(error.to_string()),
             Err(_) => Err("no answer before the leases ran out".to_owned()),
         };
         let outcomes = failure.unwrap_or_else(|reason| {
-            tracing::warn!(queue = source.name(), "settling failed: {reason}");
-            vec![EntryOutcome::Failed; pending.len()]
+            tracing::warn!(queue = self.source.name(), "settling failed: {reason}");
+            vec![EntryOutcome::Failed; requests.len()]
         });
         let mut failed = Vec::new();
-        for (request, outcome) in pending.into_iter().zip(outcomes) {
+        for (request, outcome) in requests.into_iter().zip(outcomes) {
             let settled = match outcome {
                 EntryOutcome::Done => Settled::Done,
                 EntryOutcome::Expired => Settled::Expired,
                 EntryOutcome::Failed if Instant::now() + pause >= request.until => Settled::GaveUp,
                 EntryOutcome::Failed => {
-                    retries.inc();
+                    self.retries.inc();
                     failed.push(request);
                     continue;
                 }
@@ -203,11 +248,7 @@ async fn settle_batch(source: Arc<QueueSource>, mut pending: Vec<Request>, retri
             // The one who asked may have been cancelled.
             let _ = request.reply.send(settled);
         }
-        pending = failed;
-        if !pending.is_empty() {
-            tokio::time::sleep(pause.mul_f64(0.5 + fastrand::f64() / 2.0)).await;
-            pause = (pause * 2).min(LONGEST_RETRY);
-        }
+        failed
     }
 }
 

@@ -54,9 +54,10 @@ impl Sampled {
 
     fn end(mut self) -> Window {
         let middle = self.durations.len() / 2;
-        let median = match self.durations.is_empty() {
-            true => Duration::ZERO,
-            false => *self.durations.select_nth_unstable(middle).1,
+        let median = if self.durations.is_empty() {
+            Duration::ZERO
+        } else {
+            *self.durations.select_nth_unstable(middle).1
         };
         Window {
             handled: self.handled,
@@ -261,7 +262,7 @@ mod tests {
         }
         assert_eq!(sampled.durations.len(), SAMPLES);
         assert_eq!(sampled.seen, 10_000);
-        assert!(sampled.end().median > Duration::from_micros(9_000));
+        assert!(sampled.end().median > Duration::from_millis(9));
         assert_eq!(Sampled::default().end().median, Duration::ZERO);
     }
 }

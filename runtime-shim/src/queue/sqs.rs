@@ -329,10 +329,15 @@ fn outcomes<'a>(
     for id in done {
         set(id, EntryOutcome::Done);
     }
+    // A FIFO queue says of a handle that expired that it is an invalid parameter.
     let expired = |entry: &&BatchResultErrorEntry| {
-        // The caller's mistake: the handle is not, or no longer, valid. Too many
-        // calls are one, too, but of those the next may succeed.
-        entry.sender_fault() && !entry.code().contains("Throttl")
+        [
+            "ReceiptHandleIsInvalid",
+            "MessageNotInflight",
+            "InvalidParameterValue",
+        ]
+        .iter()
+        .any(|code| entry.code().ends_with(code))
     };
     for entry in failed.iter().filter(expired) {
         set(entry.id(), EntryOutcome::Expired);
@@ -359,7 +364,7 @@ mod tests {
             ["2"].into_iter(),
             &[
                 failed("0", "ReceiptHandleIsInvalid", true),
-                failed("1", "InternalError", false),
+                failed("1", "AccessDenied", true),
                 failed("4", "RequestThrottled", true),
             ],
         );

@@ -1,7 +1,7 @@
 //! A unit: messages that share a sandbox or a group, from their receive until each
 //! is settled. Nothing of it outlives the future that handles it.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::{Duration, Instant};
 
 use futures::StreamExt;
@@ -74,42 +74,25 @@ impl Order {
             .group()
             .is_some_and(|group| self.blocked.contains(group))
     }
+}
 
-    /// Takes the messages in their order: whether each may be settled by its
-    /// verdict.
-    fn admits(&mut self, message: &Received, handled: &Handled) -> bool {
-        if self.is_blocked(message) {
-            return false;
-        }
-        if !matches!(
-            handled,
-            Some(Outcome::Completed(Verdict::Ack | Verdict::DeadLetter(_)))
-        ) {
-            self.block(message);
-        }
-        true
-    }
+/// What became of a message in a call for several.
+struct Decided<'a> {
+    received: &'a Received,
+    lease: &'a Lease<'a>,
+    handled: Handled,
+}
+
+fn is_ack(outcome: &Outcome<Verdict>) -> bool {
+    *outcome == Outcome::Completed(Verdict::Ack)
 }
 
 impl Running {
     /// Sees `unit` through. The heartbeats are part of this future: they end with
     /// it, whatever way it ends.
     pub(super) async fn handle(&self, unit: Vec<Received>) {
-        let mut fates = self.filtered(&unit).await;
-        // Kept until all is settled.
-        let _turns = match &self.consumer.dedup {
-            Some(dedup) => self.without_duplicates(dedup, &unit, &mut fates).await,
-            None => Vec::new(),
-        };
-        let mut unit = self.in_order(unit, &fates).await;
-        if unit.is_empty() {
-            return;
-        }
-        if !self.consumer.source.is_fifo() {
-            // Those that may be alone, last.
-            unit.sort_by_key(|received| received.receive_count >= ALONE_FROM);
-        }
-        let leases = self.leases(&unit);
+        let lease = |received| Lease::new(received, self.consumer.visibility);
+        let leases: Vec<Lease<'_>> = unit.iter().map(lease).collect();
         let heartbeats = &self.consumer.counters.heartbeats;
         let holding = async {
             join_all(leases.iter().map(|l| l.hold(&self.settler, heartbeats))).await;
@@ -117,17 +100,30 @@ impl Running {
         };
         tokio::select! {
             biased;
-            () = self.work(&unit, &leases) => {}
+            () = self.see_through(&unit, &leases) => {}
             () = holding => {}
         }
     }
 
-    pub(super) fn leases<'a>(&self, unit: &'a [Received]) -> Vec<Lease<'a>> {
-        let lease = |received| Lease::new(received, self.consumer.visibility);
-        unit.iter().map(lease).collect()
+    async fn see_through<'a>(&'a self, unit: &'a [Received], leases: &'a [Lease<'a>]) {
+        let mut fates = self.filtered(unit, leases).await;
+        if let Some(dedup) = &self.consumer.dedup {
+            self.without_duplicates(dedup, unit, leases, &mut fates)
+                .await;
+        }
+        let mut wanted = self.in_order(unit, leases, &fates).await;
+        if wanted.is_empty() {
+            return;
+        }
+        if !self.consumer.source.is_fifo() {
+            // Those that may be alone, last.
+            wanted.sort_by_key(|(received, _)| received.receive_count >= ALONE_FROM);
+        }
+        let (unit, leases): (Vec<_>, Vec<_>) = wanted.into_iter().unzip();
+        self.work(&unit, &leases).await;
     }
 
-    async fn work(&self, unit: &[Received], leases: &[Lease<'_>]) {
+    async fn work<'a>(&self, unit: &[&'a Received], leases: &[&'a Lease<'a>]) {
         // They were received by a call that was under way when a server went
         // down: they wait here, under their leases, rather than fail.
         let up = tokio::select! {
@@ -136,7 +132,8 @@ impl Running {
             () = all_lost(leases) => true,
         };
         if !up {
-            self.release_all(unit.iter().zip(leases)).await;
+            let unit = unit.iter().copied();
+            self.release_all(unit.zip(leases.iter().copied())).await;
             return;
         }
         match self.consumer.handler {
@@ -156,8 +153,8 @@ impl Running {
 
     /// One call for all, but for those that have failed often: one that takes others
     /// down with it must not do so until they are dead letters.
-    async fn in_one_call(&self, unit: &[Received], leases: &[Lease<'_>]) {
-        let often = |received: &Received| received.receive_count >= ALONE_FROM;
+    async fn in_one_call<'a>(&self, unit: &[&'a Received], leases: &[&'a Lease<'a>]) {
+        let often = |received: &&Received| received.receive_count >= ALONE_FROM;
         let together = match unit.iter().position(often) {
             // The order must hold.
             Some(_) if self.consumer.source.is_fifo() => 0,
@@ -174,7 +171,7 @@ impl Running {
 
     /// One call. Where that traps, each gets a call of its own: a trap costs only the
     /// message that it is for.
-    async fn together(&self, unit: &[Received], leases: &[Lease<'_>]) {
+    async fn together<'a>(&self, unit: &[&'a Received], leases: &[&'a Lease<'a>]) {
         let handled = self.call(unit, leases).await;
         if let [Some(Outcome::Trap(reason)), _, ..] = handled.as_slice() {
             tracing::warn!(
@@ -189,9 +186,9 @@ impl Running {
 
     /// A call for each. Where the host stops, the rest is handed back, but for the
     /// first where nothing of the unit was handled before it.
-    async fn alone(&self, unit: &[Received], leases: &[Lease<'_>], first: bool) {
+    async fn alone<'a>(&self, unit: &[&'a Received], leases: &[&'a Lease<'a>], first: bool) {
         let mut order = Order::new(self.consumer.source.is_fifo());
-        for (index, (received, lease)) in unit.iter().zip(leases).enumerate() {
+        for (index, (&received, &lease)) in unit.iter().zip(leases).enumerate() {
             let begins = (first && index == 0) || !self.stop.is_cancelled();
             if !begins || order.is_blocked(received) {
                 order.block(received);
@@ -201,7 +198,6 @@ impl Running {
             let one = index..=index;
             let mut handled = self.call(&unit[one.clone()], &leases[one]).await;
             let handled = handled.pop().flatten();
-            order.admits(received, &handled);
             if self.settle(received, lease, handled).await == Fate::Held {
                 order.block(received);
             }
@@ -209,14 +205,14 @@ impl Running {
     }
 
     /// One call to `handle-batch`; something for each message.
-    async fn call(&self, unit: &[Received], leases: &[Lease<'_>]) -> Vec<Handled> {
+    async fn call(&self, unit: &[&Received], leases: &[&Lease<'_>]) -> Vec<Handled> {
         let begun = Instant::now();
         let handled = self.call_batch(unit, leases).await;
         self.slots.ended(&call_of(&handled, begun.elapsed()));
         handled
     }
 
-    async fn call_batch(&self, unit: &[Received], leases: &[Lease<'_>]) -> Vec<Handled> {
+    async fn call_batch(&self, unit: &[&Received], leases: &[&Lease<'_>]) -> Vec<Handled> {
         let desk = self.desk();
         let outcome = tokio::select! {
             biased;
@@ -238,25 +234,73 @@ impl Running {
         }
     }
 
-    /// Settles what one call decided; then hands back what must wait for it.
-    async fn settle_all(&self, unit: &[Received], leases: &[Lease<'_>], handled: Vec<Handled>) {
-        let mut order = Order::new(self.consumer.source.is_fifo());
-        let (mut settling, mut waiting) = (Vec::new(), Vec::new());
-        for ((received, lease), handled) in unit.iter().zip(leases).zip(handled) {
-            // One that was lost beside others says nothing of the component.
-            let handled = handled.filter(|_| !lease.is_lost());
-            if order.admits(received, &handled) {
-                settling.push(self.settle(received, lease, handled));
+    /// Settles what one call decided: where order counts, the messages of each group in
+    /// theirs.
+    async fn settle_all<'a>(
+        &self,
+        unit: &[&'a Received],
+        leases: &[&'a Lease<'a>],
+        handled: Vec<Handled>,
+    ) {
+        let fifo = self.consumer.source.is_fifo();
+        let mut groups: BTreeMap<Option<&str>, Vec<Decided<'a>>> = BTreeMap::new();
+        let messages = unit.iter().zip(leases).zip(handled);
+        for ((&received, &lease), handled) in messages {
+            // One that was lost beside others says nothing of the component. What it has
+            // acknowledged is done all the same.
+            let handled = handled.filter(|handled| !lease.is_lost() || is_ack(handled));
+            let group = received.group().filter(|_| fifo);
+            let decided = Decided {
+                received,
+                lease,
+                handled,
+            };
+            groups.entry(group).or_default().push(decided);
+        }
+        let settle = async |group: Vec<Decided<'a>>| {
+            if fifo {
+                self.settle_in_order(group).await;
             } else {
-                waiting.push((received, lease));
+                self.settle_at_once(group).await;
+            }
+        };
+        join_all(groups.into_values().map(settle)).await;
+    }
+
+    /// Settles the messages of a group until one stays in the queue; the rest is handed
+    /// back. Those acknowledged in a row are deleted together.
+    async fn settle_in_order(&self, group: Vec<Decided<'_>>) {
+        let acked = |decided: &Decided<'_>| decided.handled.as_ref().is_some_and(is_ack);
+        let mut rest = group.into_iter().peekable();
+        while let Some(first) = rest.next() {
+            let mut row = vec![first];
+            while row.iter().all(acked)
+                && let Some(next) = rest.next_if(acked)
+            {
+                row.push(next);
+            }
+            if self.settle_at_once(row).await.contains(&Fate::Held) {
+                break;
             }
         }
-        join_all(settling).await;
-        self.release_all(waiting).await;
+        let rest = rest.map(|decided| (decided.received, decided.lease));
+        self.release_all(rest.collect::<Vec<_>>()).await;
+    }
+
+    async fn settle_at_once(&self, messages: Vec<Decided<'_>>) -> Vec<Fate> {
+        let settle = async |decided: Decided<'_>| {
+            let Decided {
+                received,
+                lease,
+                handled,
+            } = decided;
+            self.settle(received, lease, handled).await
+        };
+        join_all(messages.into_iter().map(settle)).await
     }
 
     /// One after the other, each settled as soon as it is handled.
-    async fn one_by_one(&self, unit: &[Received], leases: &[Lease<'_>]) {
+    async fn one_by_one<'a>(&self, unit: &[&'a Received], leases: &[&'a Lease<'a>]) {
         let Running { consumer, .. } = self;
         let desk = self.desk();
         let mut session = match consumer.handler {
@@ -270,7 +314,7 @@ impl Running {
         let mut order = Order::new(consumer.source.is_fifo());
         let mut settling = FuturesUnordered::new();
         let mut waiting = Vec::new();
-        for (index, (received, lease)) in unit.iter().zip(leases).enumerate() {
+        for (index, (&received, &lease)) in unit.iter().zip(leases).enumerate() {
             let begins = index == 0 || !self.stop.is_cancelled();
             if !begins || order.is_blocked(received) {
                 waiting.push((received, lease));
@@ -297,7 +341,6 @@ impl Running {
             let took = begun.elapsed();
             self.slots
                 .ended(&call_of(std::slice::from_ref(&handled), took));
-            order.admits(received, &handled);
             let settled = self.settle(received, lease, handled);
             if order.fifo {
                 // One that is done and still there comes again, before the rest.
@@ -324,6 +367,7 @@ impl Running {
                 dedup.forget(received).await;
             }
             lease.release();
+            lease.quiet().await;
             if let Some(group) = received.group().filter(|_| self.consumer.source.is_fifo()) {
                 let until = self.bystanders_until();
                 self.bystanders.handed_back(group, &received.id, until);
@@ -354,6 +398,9 @@ impl Running {
             }
         }
         lease.release();
+        if !matches!(handled, Some(Outcome::Completed(Verdict::Ack))) {
+            lease.quiet().await;
+        }
         let label = match handled {
             Some(outcome) => self.settle_as(received, outcome, lease.end()).await,
             None => {
@@ -419,6 +466,12 @@ impl Running {
     /// Hides it for a back-off.
     pub(super) fn later(&self, received: &Received) -> Action {
         Action::Hide(hideable(received, self.backoff(received), Instant::now()))
+    }
+
+    /// Hides it for a visibility timeout, or longer.
+    pub(super) fn after_a_lease(&self, received: &Received) -> Action {
+        let delay = self.backoff(received).max(self.consumer.visibility);
+        Action::Hide(hideable(received, delay, Instant::now()))
     }
 
     fn backoff(&self, received: &Received) -> Duration {
@@ -519,26 +572,12 @@ mod tests {
 
     #[test]
     fn a_failed_message_holds_up_its_group_alone() {
-        let ack = || Some(Outcome::Completed(Verdict::Ack));
-        let bury = Some(Outcome::Completed(Verdict::DeadLetter(String::new())));
-        let trap = Some(Outcome::Trap(String::new()));
-        let handled = [
-            ("a", ack()),
-            ("b", trap),
-            ("a", bury),
-            ("b", ack()),
-            ("c", None),
-            ("c", ack()),
-            ("a", ack()),
-        ];
-        let admitted = |fifo| {
+        for fifo in [true, false] {
             let mut order = Order::new(fifo);
-            handled
-                .clone()
-                .map(|(group, handled)| order.admits(&message(group), &handled))
-        };
-        assert_eq!(admitted(true), [true, true, true, false, true, false, true]);
-        assert_eq!(admitted(false), [true; 7]);
+            order.block(&message("b"));
+            let blocked = ["a", "b"].map(|group| order.is_blocked(&message(group)));
+            assert_eq!(blocked, [false, fifo]);
+        }
     }
 
     #[test]

@@ -39,7 +39,7 @@ pub(super) struct Run {
     destinations: Destinations,
     choice: Choice,
     max: u64,
-    dry_run: bool,
+    dry: bool,
     lanes: usize,
     pace: Pace,
     /// Received in this run, and to stay: their last receipts.
@@ -104,7 +104,7 @@ impl Run {
             queue: Arc::new(queue),
             choice,
             max,
-            dry_run: args.dry_run,
+            dry: args.dry_run,
             // Batches that overtake each other would break the order of a group.
             lanes: if fifo { 1 } else { args.concurrency.into() },
             pace: Pace::new(args.rate),
@@ -226,7 +226,7 @@ impl Run {
                 self.tallied.left += 1;
             } else if let Some(destination) = self.destinations.of(&message) {
                 self.taken += 1;
-                if !self.dry_run {
+                if !self.dry {
                     self.moving.insert(message.id.clone());
                     chosen.push((message, destination, sent));
                     continue;
