@@ -3,7 +3,7 @@
 //!
 //! A message that was begun and has no end (the process was killed, or lost the
 //! lease) is handled again, and counted: nobody knows how far it came. Of those that
-//! are the same, this process handles one at a time.
+//! are the same, this consumer handles one at a time.
 
 use std::collections::HashSet;
 use std::fmt::Write;

@@ -32,6 +32,19 @@ pub(super) enum AttributeValue {
     Binary(Vec<u8>),
 }
 
+/// What counts against the 1 MiB of a message and of a batch. SQS Developer Guide,
+/// "Amazon SQS message quotas".
+pub(super) fn size(body: &str, attributes: &[CustomAttribute]) -> usize {
+    let attributes = attributes.iter().map(|attribute| {
+        let value = match &attribute.value {
+            AttributeValue::Text(text) => text.len(),
+            AttributeValue::Binary(bytes) => bytes.len(),
+        };
+        attribute.name.len() + attribute.data_type.len() + value
+    });
+    body.len() + attributes.sum::<usize>()
+}
+
 /// One received message.
 #[derive(Clone, Debug)]
 pub(super) struct Received {
@@ -67,14 +80,7 @@ impl Received {
 
     /// Bytes of its text and its custom attributes.
     pub(super) fn size(&self) -> usize {
-        let attributes = self.custom.iter().map(|attribute| {
-            let value = match &attribute.value {
-                AttributeValue::Text(text) => text.len(),
-                AttributeValue::Binary(bytes) => bytes.len(),
-            };
-            attribute.name.len() + attribute.data_type.len() + value
-        });
-        self.body.len() + attributes.sum::<usize>()
+        size(&self.body, &self.custom)
     }
 
     /// What a component gets of it that handles batches.

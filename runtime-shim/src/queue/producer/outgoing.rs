@@ -3,7 +3,7 @@
 use std::str::FromStr;
 use std::sync::Arc;
 
-use crate::queue::message::{AttributeValue, CustomAttribute};
+use crate::queue::message::{AttributeValue, CustomAttribute, size};
 use crate::queue::source::{MAX_ATTRIBUTES, MAX_MESSAGE_BYTES};
 
 /// The longest delay. SQS API Reference, `SendMessage`.
@@ -21,17 +21,9 @@ pub(in crate::queue) struct Outgoing {
 }
 
 impl Outgoing {
-    /// What counts against the 1 MiB of a message and of a batch. SQS Developer
-    /// Guide, "Amazon SQS message quotas".
+    /// Bytes of its text and its attributes.
     pub(super) fn size(&self) -> usize {
-        let attributes = self.attributes.iter().map(|attribute| {
-            let value = match &attribute.value {
-                AttributeValue::Text(text) => text.len(),
-                AttributeValue::Binary(bytes) => bytes.len(),
-            };
-            attribute.name.len() + attribute.data_type.len() + value
-        });
-        self.body.len() + attributes.sum::<usize>()
+        size(&self.body, &self.attributes)
     }
 
     /// What no queue would take, and what would spoil the batch that it is in.

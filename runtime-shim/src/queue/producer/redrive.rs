@@ -23,6 +23,8 @@ use crate::settings::Environment;
 
 /// The suffix of dead-letter queues that the embedded queue makes.
 const DEAD_LETTER_SUFFIX: &str = "-dlq";
+/// That of FIFO queues, which comes last.
+const FIFO_SUFFIX: &str = ".fifo";
 
 /// Where dead letters go.
 struct Destinations(Vec<Arc<SqsSource>>);
@@ -92,6 +94,19 @@ async fn destinations(
 
 /// The queues whose redrive policies name `queue`. Servers that cannot tell are asked
 /// about `NAME` for `NAME-dlq`.
+/// `NAME` of `NAME-dlq`, and `NAME.fifo` of `NAME-dlq.fifo`.
+fn likely_source(dead_letters: &str) -> Option<String> {
+    match dead_letters.strip_suffix(FIFO_SUFFIX) {
+        Some(name) => Some(format!(
+            "{}{FIFO_SUFFIX}",
+            name.strip_suffix(DEAD_LETTER_SUFFIX)?
+        )),
+        None => dead_letters
+            .strip_suffix(DEAD_LETTER_SUFFIX)
+            .map(str::to_owned),
+    }
+}
+
 async fn sources(queue: &SqsSource) -> Result<Vec<SqsSource>, ProducerError> {
     let name = &queue.facts().name;
     let unknown = |reason: String| ProducerError::NoSource {
@@ -104,11 +119,11 @@ async fn sources(queue: &SqsSource) -> Result<Vec<SqsSource>, ProducerError> {
         Err(CallError::Failed(reason)) => return Err(unknown(reason)),
         Err(CallError::Refused(reason)) => reason,
     };
-    let Some(likely) = name.strip_suffix(DEAD_LETTER_SUFFIX) else {
+    let Some(likely) = likely_source(name) else {
         return Err(unknown(reason));
     };
     let policy = async {
-        let source = queue.named(likely).await?;
+        let source = queue.named(&likely).await?;
         let target = source.dead_letter_queue().await?;
         Ok::<_, CallError>((source, target))
     };
@@ -154,5 +169,23 @@ fn conclude(
     match signal {
         Some(signal) => Err(ProducerError::Stopped { signal }),
         None => Ok(()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_source_of_a_dead_letter_queue_is_guessed_by_its_name() {
+        for (name, likely) in [
+            ("jobs-dlq", Some("jobs")),
+            ("jobs-dlq.fifo", Some("jobs.fifo")),
+            ("jobs.fifo-dlq", Some("jobs.fifo")),
+            ("jobs", None),
+            ("jobs.fifo", None),
+        ] {
+            assert_eq!(likely_source(name).as_deref(), likely, "{name}");
+        }
     }
 }

@@ -18,6 +18,7 @@ use crate::cli::SendArgs;
 use crate::drain::StopSignals;
 use crate::printer::{self, Tally};
 use crate::queue::message::CustomAttribute;
+use crate::queue::source;
 use crate::queue::source::MAX_MESSAGE_BYTES;
 use crate::queue::sqs::SqsSource;
 use crate::settings::Environment;
@@ -36,7 +37,7 @@ pub async fn send(
 ) -> Result<(), ProducerError> {
     let aws = AwsSettings::from_environment(environment);
     let queue = find(&args.queue, args.endpoint.as_deref(), &aws).await?;
-    let fifo = is_fifo(queue.url());
+    let fifo = source::is_fifo(queue.url());
     if fifo && args.group.is_none() {
         return Err(ProducerError::NoGroup(args.queue));
     }
@@ -93,10 +94,6 @@ fn conclude(
         Some(signal) => Err(ProducerError::Stopped { signal }),
         None => Ok(()),
     }
-}
-
-pub(super) fn is_fifo(queue: &str) -> bool {
-    queue.ends_with(".fifo")
 }
 
 /// What all messages of a run have in common.

@@ -12,13 +12,13 @@ use tokio_util::sync::CancellationToken;
 use super::super::account::Account;
 use super::super::deliver::{TRIES, deliver, pause};
 use super::super::pace::Pace;
-use super::super::send::is_fifo;
 use super::super::{BATCH, Outgoing};
 use super::Destinations;
 use super::choose::{Choice, copy};
 use crate::cli::RedriveArgs;
 use crate::printer::Tally;
 use crate::queue::message::{Receipt, Received};
+use crate::queue::source;
 use crate::queue::source::EntryOutcome;
 use crate::queue::sqs::SqsSource;
 
@@ -98,7 +98,7 @@ impl Run {
         waiting: Option<u64>,
         stop: CancellationToken,
     ) -> Self {
-        let fifo = is_fifo(queue.url());
+        let fifo = source::is_fifo(queue.url());
         let max = args.max.unwrap_or(u64::MAX);
         Self {
             queue: Arc::new(queue),
@@ -334,7 +334,7 @@ async fn move_batch(
     let mut retries = 0;
     let mut gave_up = None;
     if let Some(target) = target {
-        let fifo = is_fifo(target.url());
+        let fifo = source::is_fifo(target.url());
         let copies: Vec<Outgoing> = messages.iter().map(|message| copy(message, fifo)).collect();
         // Ten large messages are more than one batch may hold.
         let mut from = 0;
