@@ -91,34 +91,30 @@ impl Running {
         let begun = dedup.begin(&messages, self.consumer.visibility).await;
         let settle = async |(((received, lease), fate), begun): (Asked<'_>, _)| {
             let until = lease.end();
-            if let Ok(Begun::Fresh(turn)) = begun {
-                return lease.keep_turn(turn);
-            }
-            lease.release();
-            lease.quiet().await;
-            let label = match begun {
-                // Returned above.
-                Ok(Begun::Fresh(_)) => return,
-                Ok(Begun::Done) => match self.apply(received, Action::Delete, until).await {
-                    SettlementLabel::Deleted => SettlementLabel::Duplicate,
-                    other => other,
-                },
+            let action = match begun {
+                Ok(Begun::Fresh(turn)) => return lease.keep_turn(turn),
+                Ok(Begun::Done) => Action::Delete,
                 Ok(Begun::Busy) => {
                     tracing::info!(
                         message_id = received.id,
                         "the same message is being handled: this one comes again"
                     );
                     // Not before the other had time to end: each receive counts.
-                    self.apply(received, self.after_a_lease(received), until)
-                        .await
+                    self.after_a_lease(received)
                 }
                 Err(error) => {
                     tracing::warn!(
                         component = %self.consumer.trigger.component, message_id = received.id,
                         "the de-duplication store does not answer, and the message is retried: {error}"
                     );
-                    self.apply(received, self.later(received), until).await
+                    self.later(received)
                 }
+            };
+            lease.release();
+            lease.quiet().await;
+            let label = match self.apply(received, action, until).await {
+                SettlementLabel::Deleted => SettlementLabel::Duplicate,
+                other => other,
             };
             *fate = self.count(label);
         };

@@ -197,9 +197,12 @@ impl QueueSource {
     }
 }
 
-/// Whether the queue of this name is FIFO. SQS API Reference, `CreateQueue`.
+/// What the names of FIFO queues end with. SQS API Reference, `CreateQueue`.
+pub(super) const FIFO_SUFFIX: &str = ".fifo";
+
+/// Whether the queue of this name is FIFO.
 pub(super) fn is_fifo(name: &str) -> bool {
-    name.ends_with(".fifo")
+    name.ends_with(FIFO_SUFFIX)
 }
 
 /// The name of the queue in an ARN, `arn:aws:sqs:region:account:name`.

@@ -273,10 +273,9 @@ impl Running {
         let acked = |decided: &Decided<'_>| decided.handled.as_ref().is_some_and(is_ack);
         let mut rest = group.into_iter().peekable();
         while let Some(first) = rest.next() {
+            let acks = acked(&first);
             let mut row = vec![first];
-            while row.iter().all(acked)
-                && let Some(next) = rest.next_if(acked)
-            {
+            while acks && let Some(next) = rest.next_if(acked) {
                 row.push(next);
             }
             if self.settle_at_once(row).await.contains(&Fate::Held) {

@@ -18,13 +18,12 @@ use crate::cli::RedriveArgs;
 use crate::drain::StopSignals;
 use crate::printer;
 use crate::queue::message::Received;
+use crate::queue::source::FIFO_SUFFIX;
 use crate::queue::sqs::{CallError, SqsSource};
 use crate::settings::Environment;
 
 /// The suffix of dead-letter queues that the embedded queue makes.
 const DEAD_LETTER_SUFFIX: &str = "-dlq";
-/// That of FIFO queues, which comes last.
-const FIFO_SUFFIX: &str = ".fifo";
 
 /// Where dead letters go.
 struct Destinations(Vec<Arc<SqsSource>>);
