@@ -1,4 +1,5 @@
-{{/* What the schema cannot see: each refusal says what is wrong, where, and with which value. */}}
+{{/* What the schema cannot see: each refusal says what is wrong, where, and with which value.
+     Every template asks first, as Helm renders them in no order. */}}
 
 {{- define "gristmill.refusals" -}}
 {{- $services := include "gristmill.services" . | fromJson -}}
@@ -107,11 +108,11 @@
 
 {{- range $label, $store := .Values.stores -}}
 {{- if eq $store.type "dynamodb" -}}
+{{- if eq $label "images" -}}{{- fail "stores.images.type = \"dynamodb\": an item has 400 KiB at most, an image 8 MiB, and `gristmill` refuses to start, with a bucket, too; set \"redis\"" -}}{{- end -}}
 {{- if not $store.table -}}{{- fail (printf "stores.%s.table is empty: name the DynamoDB table" $label) -}}{{- end -}}
 {{- if eq $.Values.aws.consumerCredentials "secret" -}}
 {{- fail (printf "stores.%s.type = \"dynamodb\" with aws.consumerCredentials = \"secret\": a SpinApp can take no keys for it; set \"podIdentity\"" $label) -}}
 {{- end -}}
-{{- if eq $label "images" -}}{{- fail "stores.images.type = \"dynamodb\": an item has 400 KiB at most, an image 8 MiB, and `gristmill` refuses to start, with a bucket, too; set \"redis\"" -}}{{- end -}}
 {{- end -}}
 {{- end -}}
 {{- $redisLabels := dict -}}

@@ -51,13 +51,13 @@ table = "{{ $store.table }}"
 consistent_read = true
 {{- else }}
 type = "spin"
-path = "/var/lib/gristmill-embedded/{{ $label }}/{{ $label }}.db"
+path = "/stores/{{ $label }}/{{ $label }}.db"
 {{- end }}
 {{ end }}
 {{- range $root.Values.database.labels }}
 [sqlite_database.{{ . }}]
 type = "spin"
-path = "{{ ternary "/var/lib/gristmill" (printf "/var/lib/gristmill-embedded/%s" .) (eq $root.Values.database.type "postgresql") }}/{{ . }}.db"
+path = "{{ ternary "/state" (printf "/stores/%s" .) (eq $root.Values.database.type "postgresql") }}/{{ . }}.db"
 {{ end }}
 {{- end }}
 

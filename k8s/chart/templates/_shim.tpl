@@ -66,7 +66,7 @@ configMapKeyRef:
 - {{ $root.Values.app.from | quote }}
 {{- if hasPrefix "oci://" $root.Values.app.from }}
 - --cache-dir
-- /var/lib/gristmill/downloads
+- /state/downloads
 {{- if $root.Values.app.insecure }}
 - --insecure
 {{- end }}
@@ -97,7 +97,7 @@ configMapKeyRef:
 - --admin-listen
 - {{ printf "0.0.0.0:%d" (int64 $root.Values.shim.adminPort) | quote }}
 - --state-dir
-- /var/lib/gristmill
+- /state
 {{- if or .w.uses.stores .w.uses.sql }}
 - --runtime-config-file
 - /etc/gristmill/runtime-config.toml
@@ -124,7 +124,7 @@ containers:
   - name: gristmill
     image: {{ include "gristmill.image" (list $root $root.Values.image) | quote }}
     imagePullPolicy: {{ $root.Values.image.pullPolicy }}
-    command: [gristmill]
+    command: [/usr/local/bin/gristmill]
     args:
       {{- include "gristmill.shimArgs" (dict "root" $root "w" $w) | nindent 6 }}
     env:
@@ -161,7 +161,7 @@ containers:
       {{- toYaml $w.spec.resources | nindent 6 }}
     {{- include "gristmill.containerSecurity" $root | nindent 4 }}
     volumeMounts:
-      - { name: state, mountPath: /var/lib/gristmill }
+      - { name: state, mountPath: /state }
       - { name: tmp, mountPath: /tmp }
       {{- if or $w.uses.stores $w.uses.sql }}
       - { name: runtime-config, mountPath: /etc/gristmill, readOnly: true }
@@ -170,7 +170,7 @@ containers:
       - { name: registry, mountPath: /etc/gristmill-registry, readOnly: true }
       {{- end }}
       {{- range $embedded }}
-      - { name: embedded-{{ . }}, mountPath: /var/lib/gristmill-embedded/{{ . }} }
+      - { name: embedded-{{ . }}, mountPath: /stores/{{ . }} }
       {{- end }}
 volumes:
   - name: state
