@@ -123,6 +123,12 @@ helm.sh/chart: {{ printf "%s-%s" .root.Chart.Name .root.Chart.Version | replace 
 {{- printf "%s-%s.%s.svc.%s" (include "gristmill.fullname" $root) (index . 1) $root.Release.Namespace $root.Values.clusterDomain -}}
 {{- end }}
 
+{{/* What comes behind the fullname in the name of a service's Service. Arguments: list root service. */}}
+{{- define "gristmill.serviceSuffix" -}}
+{{- $root := index . 0 -}}
+{{- index . 1 }}{{ if and (eq $root.Values.http.runtime "spinkube") $root.Values.traffic.ownServices }}-web{{ end -}}
+{{- end }}
+
 {{- define "gristmill.queueServerOrigin" -}}
 {{- printf "http://%s:9324" (include "gristmill.host" (list . "queue")) -}}
 {{- end }}
@@ -174,12 +180,12 @@ helm.sh/chart: {{ printf "%s-%s" .root.Chart.Name .root.Chart.Version | replace 
 {{- range $name, $q := include "gristmill.queues" . | fromJson -}}
 {{- $_ := set $out $q.urlVariable (include "gristmill.queueUrl" (list $ $name $q)) -}}
 {{- if eq $q.mode "forward" -}}
-{{- $_ := set $out $q.forward.variable (printf "http://%s%s" (include "gristmill.host" (list $ $q.forward.service)) $q.forward.path) -}}
+{{- $_ := set $out $q.forward.variable (printf "http://%s%s" (include "gristmill.host" (list $ (include "gristmill.serviceSuffix" (list $ $q.forward.service)))) $q.forward.path) -}}
 {{- end -}}
 {{- end -}}
 {{- range $name, $s := include "gristmill.services" . | fromJson -}}
 {{- range $callee, $variable := $s.uses.services -}}
-{{- $_ := set $out $variable (printf "http://%s" (include "gristmill.host" (list $ $callee))) -}}
+{{- $_ := set $out $variable (printf "http://%s" (include "gristmill.host" (list $ (include "gristmill.serviceSuffix" (list $ $callee))))) -}}
 {{- end -}}
 {{- end -}}
 {{- if eq .Values.database.type "postgresql" -}}
