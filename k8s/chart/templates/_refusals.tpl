@@ -5,7 +5,7 @@
 {{- $services := include "gristmill.services" . | fromJson -}}
 {{- $queues := include "gristmill.queues" . | fromJson -}}
 {{- $workloads := include "gristmill.workloads" . | fromJson -}}
-{{- $components := dict -}}
+{{- $components := dict -}}{{- $paths := dict -}}
 
 {{- range $name, $_ := .Values.services -}}
 {{- if or (has $name (list "cron" "queue" "redis" "postgresql" "metrics" "variables")) (hasPrefix "worker-" $name) -}}
@@ -24,6 +24,11 @@
 {{- range $s.components -}}
 {{- if hasKey $components . -}}{{- fail (printf "services.%s.components: %q is already in %s" $name . (get $components .)) -}}{{- end -}}
 {{- $_ := set $components . (printf "services.%s" $name) -}}
+{{- end -}}
+{{- range $s.paths -}}
+{{- $path := printf "%s %s" .type .path -}}
+{{- if hasKey $paths $path -}}{{- fail (printf "services.%s.paths: %s leads to services.%s already" $name $path (get $paths $path)) -}}{{- end -}}
+{{- $_ := set $paths $path $name -}}
 {{- end -}}
 {{- range $s.uses.queues -}}
 {{- if not (hasKey $queues .) -}}{{- fail (printf "services.%s.uses.queues: there is no enabled queue %q in `queues`" $name .) -}}{{- end -}}
