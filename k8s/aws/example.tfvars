@@ -6,9 +6,9 @@ region      = "eu-central-1"
 admin_arns  = ["arn:aws:iam::123456789012:role/administrators"]
 api_cidrs   = ["192.0.2.0/24"]
 
-zone_count = 2
-nat        = "one"
-bastion    = true
+zones   = ["eu-central-1a", "eu-central-1b"]
+nat     = "one"
+bastion = true
 
 node_groups = {
   steady = {

@@ -43,7 +43,7 @@ module "network" {
   source              = "./modules/network"
   name                = local.name
   cidr                = var.vpc_cidr
-  zone_count          = var.zone_count
+  zones               = var.zones
   nat                 = var.nat
   interface_endpoints = var.interface_endpoints
   cluster_name        = local.name
@@ -63,7 +63,6 @@ module "cluster" {
   source              = "./modules/cluster"
   name                = local.name
   kubernetes_version  = var.kubernetes_version
-  vpc_id              = module.network.vpc_id
   subnet_ids          = module.network.private_subnet_ids
   key_arn             = module.key.arn
   public_access_cidrs = var.api_cidrs

@@ -29,10 +29,14 @@ variable "vpc_cidr" {
   default     = "10.64.0.0/16"
 }
 
-variable "zone_count" {
-  description = "Availability zones, 2 to 5."
-  type        = number
-  default     = 3
+variable "zones" {
+  description = "Availability zones of the region, 2 to 5. New ones are added at the end: the order gives the subnets their networks."
+  type        = list(string)
+
+  validation {
+    condition     = alltrue([for zone in var.zones : startswith(zone, var.region)])
+    error_message = "The zones are not of the region."
+  }
 }
 
 variable "nat" {

@@ -3,32 +3,14 @@
 
 data "aws_region" "current" {}
 
-data "aws_availability_zones" "available" {
-  state = "available"
-
-  filter {
-    name   = "opt-in-status"
-    values = ["opt-in-not-required"]
-  }
-
-  lifecycle {
-    postcondition {
-      condition     = length(self.names) >= var.zone_count
-      error_message = "The region has only ${length(self.names)} zones: lower zone_count."
-    }
-  }
-}
-
 locals {
-  zones = slice(data.aws_availability_zones.available.names, 0, var.zone_count)
-
   # Of a /16: private 10.0.0.0/20 …, data 10.0.224.0/24 …, public 10.0.240.0/24 ….
-  private = { for i, zone in local.zones : zone => cidrsubnet(var.cidr, 4, i) }
-  data    = { for i, zone in local.zones : zone => cidrsubnet(var.cidr, 8, 224 + i) }
-  public  = { for i, zone in local.zones : zone => cidrsubnet(var.cidr, 8, 240 + i) }
+  private = { for i, zone in var.zones : zone => cidrsubnet(var.cidr, 4, i) }
+  data    = { for i, zone in var.zones : zone => cidrsubnet(var.cidr, 8, 224 + i) }
+  public  = { for i, zone in var.zones : zone => cidrsubnet(var.cidr, 8, 240 + i) }
 
   nat_zones = toset(
-    var.nat == "none" ? [] : var.nat == "one" ? [local.zones[0]] : local.zones
+    var.nat == "none" ? [] : var.nat == "one" ? [var.zones[0]] : var.zones
   )
 }
 
@@ -123,7 +105,7 @@ resource "aws_route" "nat" {
   for_each               = var.nat == "none" ? {} : local.private
   route_table_id         = aws_route_table.private[each.key].id
   destination_cidr_block = "0.0.0.0/0"
-  nat_gateway_id         = aws_nat_gateway.this[var.nat == "one" ? local.zones[0] : each.key].id
+  nat_gateway_id         = aws_nat_gateway.this[var.nat == "one" ? var.zones[0] : each.key].id
 }
 
 resource "aws_route_table_association" "private" {

@@ -10,25 +10,25 @@ output "cidr" {
 
 output "zones" {
   description = "Availability zones in use."
-  value       = local.zones
+  value       = var.zones
 }
 
 output "private_subnet_ids" {
   description = "Subnets of nodes."
-  value       = [for zone in local.zones : aws_subnet.private[zone].id]
+  value       = [for zone in var.zones : aws_subnet.private[zone].id]
 }
 
 output "public_subnet_ids" {
   description = "Subnets of load balancers and NAT."
-  value       = [for zone in local.zones : aws_subnet.public[zone].id]
+  value       = [for zone in var.zones : aws_subnet.public[zone].id]
 }
 
 output "data_subnet_ids" {
   description = "Subnets of cache and database."
-  value       = [for zone in local.zones : aws_subnet.data[zone].id]
+  value       = [for zone in var.zones : aws_subnet.data[zone].id]
 }
 
 output "data_cidrs" {
   description = "Networks of these, for network policies."
-  value       = [for zone in local.zones : local.data[zone]]
+  value       = [for zone in var.zones : local.data[zone]]
 }

@@ -13,13 +13,13 @@ variable "cidr" {
   }
 }
 
-variable "zone_count" {
-  description = "In how many availability zones there are subnets, 2 to 5; a region with fewer is refused."
-  type        = number
+variable "zones" {
+  description = "Availability zones, 2 to 5, in an order that stays: the networks of subnets follow from it."
+  type        = list(string)
 
   validation {
-    condition     = var.zone_count >= 2 && var.zone_count <= 5 && floor(var.zone_count) == var.zone_count
-    error_message = "Give 2 to 5 zones."
+    condition     = length(var.zones) >= 2 && length(var.zones) <= 5 && length(distinct(var.zones)) == length(var.zones)
+    error_message = "Give 2 to 5 different zones."
   }
 }
 
