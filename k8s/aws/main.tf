@@ -68,6 +68,7 @@ module "cluster" {
   public_access_cidrs = var.api_cidrs
   admin_arns          = var.admin_arns
   node_groups         = var.node_groups
+  deletion_protection = var.deletion_protection
 
   api_client_security_group_ids = var.bastion ? { bastion = module.bastion[0].security_group_id } : {}
 }
@@ -148,4 +149,14 @@ module "roles" {
   secret_prefix    = local.secret_prefix
 
   external_secret_arns = [module.cache.secret_arn, module.database.secret_arn]
+}
+
+module "dns" {
+  count          = var.hosted_zone_id == "" ? 0 : 1
+  source         = "./modules/dns"
+  name           = local.name
+  cluster_name   = module.cluster.name
+  hosted_zone_id = var.hosted_zone_id
+  cert_manager   = var.cert_manager
+  external_dns   = var.external_dns
 }

@@ -5,7 +5,11 @@ locals {
   # Databases of the cache, one for each label that is no table.
   redis_databases = { messages = 0, counters = 1, sessions = 2, images = 3 }
 
-  chart_values = {
+  chart_values = merge(local.values, var.hosted_zone_id == "" ? {} : {
+    ingress = { tls = { acme = { route53 = { region = var.region, hostedZoneID = var.hosted_zone_id } } } }
+  })
+
+  values = {
     image    = { repository = module.registry.urls["${local.name}/gristmill"] }
     spinkube = { image = { repository = module.registry.urls["${local.name}/gristmill-app"] } }
 
@@ -51,6 +55,9 @@ locals {
         }
       }
     }
+
+    # The load balancer's and the ingress controller's addresses are of the VPC.
+    variables = { trusted_proxies = module.network.cidr }
 
     networkPolicy = {
       redisCidrs    = module.network.data_cidrs

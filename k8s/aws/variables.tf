@@ -141,7 +141,7 @@ variable "alarm_topic_arns" {
 variable "tables" {
   description = "Labels of key-value stores that are DynamoDB tables. Never `images`: an item has 400 KiB at most."
   type        = set(string)
-  default     = ["messages"]
+  default     = ["messages", "sessions"]
 
   validation {
     condition     = !contains(var.tables, "images")
@@ -178,7 +178,7 @@ variable "database" {
 }
 
 variable "deletion_protection" {
-  description = "Refuses to delete tables and database."
+  description = "Refuses to delete cluster, tables and database."
   type        = bool
   default     = true
 }
@@ -201,6 +201,24 @@ variable "keda" {
   description = "Namespace and service account of KEDA's operator."
   type        = object({ namespace = string, service_account = string })
   default     = { namespace = "keda", service_account = "keda-operator" }
+}
+
+variable "hosted_zone_id" {
+  description = "Zone in Route 53 that cert-manager and ExternalDNS write to; empty: none."
+  type        = string
+  default     = ""
+}
+
+variable "cert_manager" {
+  description = "Namespace and service account of cert-manager."
+  type        = object({ namespace = string, service_account = string })
+  default     = { namespace = "cert-manager", service_account = "cert-manager" }
+}
+
+variable "external_dns" {
+  description = "Namespace and service account of ExternalDNS."
+  type        = object({ namespace = string, service_account = string })
+  default     = { namespace = "external-dns", service_account = "external-dns" }
 }
 
 variable "external_secrets" {

@@ -19,9 +19,11 @@ ldd target/release/gristmill target/release/probe \
         install -D -m 0755 "$(readlink -f "$library")" "$root$library"
     done
 
-install -D -m 0644 /etc/ssl/certs/ca-certificates.crt \
-    "$root/etc/ssl/certs/ca-certificates.crt"
-install -d "$root/etc"
+# The public authorities, and those of k8s/images/authorities.
+install -d "$root/etc/ssl/certs"
+shopt -s nullglob
+cat /etc/ssl/certs/ca-certificates.crt k8s/images/authorities/*.pem \
+    >"$root/etc/ssl/certs/ca-certificates.crt"
 echo 'gristmill:x:65532:65532:gristmill:/state:/sbin/nologin' >"$root/etc/passwd"
 echo 'gristmill:x:65532:' >"$root/etc/group"
 echo 'hosts: files dns' >"$root/etc/nsswitch.conf"

@@ -51,7 +51,7 @@ resource "aws_eks_cluster" "this" {
 
   enabled_cluster_log_types     = ["api", "audit", "authenticator", "controllerManager", "scheduler"]
   bootstrap_self_managed_addons = false
-  deletion_protection           = true
+  deletion_protection           = var.deletion_protection
 
   access_config {
     authentication_mode                         = "API"

@@ -79,6 +79,12 @@ variable "addon_versions" {
   default     = {}
 }
 
+variable "deletion_protection" {
+  description = "Refuses to delete the cluster."
+  type        = bool
+  default     = true
+}
+
 variable "log_days" {
   description = "Days that the control plane's logs are kept."
   type        = number
