@@ -5,11 +5,7 @@ locals {
   # Databases of the cache, one for each label that is no table.
   redis_databases = { messages = 0, counters = 1, sessions = 2, images = 3 }
 
-  chart_values = merge(local.values, var.hosted_zone_id == "" ? {} : {
-    ingress = { tls = { acme = { route53 = { region = var.region, hostedZoneID = var.hosted_zone_id } } } }
-  })
-
-  values = {
+  chart_values = {
     image    = { repository = module.registry.urls["${local.name}/gristmill"] }
     spinkube = { image = { repository = module.registry.urls["${local.name}/gristmill-app"] } }
 
