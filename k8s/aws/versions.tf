@@ -14,12 +14,10 @@ terraform {
     }
   }
 
-  # The state holds access keys and the password of the cache: keep it in an
-  # encrypted bucket, with a lock. `init -backend-config=FILE` gives bucket, key,
-  # region and kms_key_id.
+  # The state holds access keys and passwords: keep it in an encrypted bucket, with a
+  # lock. example-backend.hcl has what `init -backend-config=FILE` needs.
   backend "s3" {
-    encrypt      = true
-    use_lockfile = true
+    encrypt = true
   }
 }
 
