@@ -1,3 +1,5 @@
+# What pods, roles and people need to know of the cluster.
+
 output "name" {
   description = "The cluster's name, when nodes and add-ons are there."
   value       = aws_eks_cluster.this.name

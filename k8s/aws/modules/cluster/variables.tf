@@ -1,3 +1,5 @@
+# What the cluster is made of.
+
 variable "name" {
   description = "The cluster's name."
   type        = string

@@ -1,3 +1,5 @@
+# What others put into the network.
+
 output "vpc_id" {
   description = "The VPC."
   value       = aws_vpc.this.id

@@ -1,3 +1,5 @@
+# What the network is made of.
+
 variable "name" {
   description = "Prefix of names."
   type        = string

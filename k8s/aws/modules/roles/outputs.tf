@@ -1,3 +1,5 @@
+# What the chart and people need to know.
+
 output "workload_role_arns" {
   description = "Roles of pods, by service account."
   value       = { for name, role in aws_iam_role.workload : name => role.arn }

@@ -1,3 +1,5 @@
+# Who there is, and what they may need.
+
 variable "name" {
   description = "Prefix of names."
   type        = string
