@@ -41,9 +41,11 @@ sed -nE 's/^source = "(.+)"$/\1/p' spin.toml | sort -u \
         esac
     done
 
+# cargo-cyclonedx wrote one for each package and each target, beside Cargo.toml.
 install -d "$root/usr/share/sbom"
-find . -name '*.cdx.json' -not -path './target/*' -not -path '*/tests/*' \
-    -exec install -m 0644 -t "$root/usr/share/sbom" {} +
+for bill in runtime-shim/*linux*.cdx.json components/*/*wasm32-wasip2*.cdx.json; do
+    install -m 0644 -t "$root/usr/share/sbom" "$bill"
+done
 test -n "$(ls -A "$root/usr/share/sbom")"
 install -D -m 0644 LICENSE "$root/usr/share/licenses/gristmill/LICENSE"
 
