@@ -1,0 +1,214 @@
+# PostgreSQL for accounts and catalog: encrypted, backed up, TLS only.
+#
+# The password is made here, of letters and digits, so that it stands in
+# `database_url` as it is; one that RDS rotates by itself would cut off pods that
+# run, as they read it when they start.
+
+variable "name" {
+  description = "Name of the instance."
+  type        = string
+}
+
+variable "vpc_id" {
+  description = "VPC of the database."
+  type        = string
+}
+
+variable "subnet_ids" {
+  description = "Subnets for data."
+  type        = list(string)
+}
+
+variable "client_security_group_ids" {
+  description = "Security groups that reach it; by any name."
+  type        = map(string)
+}
+
+variable "instance_class" {
+  description = "Class of the instance."
+  type        = string
+}
+
+variable "engine_version" {
+  description = "Major version of PostgreSQL; minor ones are installed by RDS."
+  type        = string
+  default     = "17"
+}
+
+variable "multi_az" {
+  description = "Keeps a standby in another zone."
+  type        = bool
+  default     = true
+}
+
+variable "storage_gib" {
+  description = "Disk, and how far it may grow by itself."
+  type        = object({ initial = number, max = number })
+  default     = { initial = 20, max = 200 }
+}
+
+variable "backup_days" {
+  description = "Days that any moment can be restored, 1 to 35."
+  type        = number
+  default     = 14
+
+  validation {
+    condition     = var.backup_days >= 1 && var.backup_days <= 35
+    error_message = "Give 1 to 35 days."
+  }
+}
+
+variable "deletion_protection" {
+  description = "Refuses to delete the instance."
+  type        = bool
+  default     = true
+}
+
+variable "secret_name" {
+  description = "Name of the secret with user and password, as `external` secrets of the chart read it."
+  type        = string
+}
+
+variable "key_arn" {
+  description = "KMS key of disk, backups, password and Performance Insights."
+  type        = string
+}
+
+data "aws_partition" "current" {}
+
+resource "random_password" "this" {
+  length  = 48
+  special = false
+}
+
+resource "aws_secretsmanager_secret" "this" {
+  #checkov:skip=CKV2_AWS_57:pods read the password when they start: a rotation is `-replace` of it and a restart
+  name                    = var.secret_name
+  description             = "User and password of the database ${var.name}"
+  kms_key_id              = var.key_arn
+  recovery_window_in_days = 7
+}
+
+resource "aws_secretsmanager_secret_version" "this" {
+  secret_id = aws_secretsmanager_secret.this.id
+  secret_string = jsonencode({
+    username = aws_db_instance.this.username
+    password = random_password.this.result
+  })
+}
+
+data "aws_iam_policy_document" "monitoring_trust" {
+  statement {
+    actions = ["sts:AssumeRole"]
+    principals {
+      type        = "Service"
+      identifiers = ["monitoring.rds.amazonaws.com"]
+    }
+  }
+}
+
+resource "aws_iam_role" "monitoring" {
+  name               = "${var.name}-database-monitoring"
+  assume_role_policy = data.aws_iam_policy_document.monitoring_trust.json
+}
+
+resource "aws_iam_role_policy_attachment" "monitoring" {
+  role       = aws_iam_role.monitoring.name
+  policy_arn = "arn:${data.aws_partition.current.partition}:iam::aws:policy/service-role/AmazonRDSEnhancedMonitoringRole"
+}
+
+resource "aws_security_group" "this" {
+  name        = "${var.name}-database"
+  description = "Database: PostgreSQL from the cluster"
+  vpc_id      = var.vpc_id
+}
+
+resource "aws_vpc_security_group_ingress_rule" "this" {
+  for_each                     = var.client_security_group_ids
+  security_group_id            = aws_security_group.this.id
+  description                  = "PostgreSQL from ${each.key}"
+  ip_protocol                  = "tcp"
+  from_port                    = 5432
+  to_port                      = 5432
+  referenced_security_group_id = each.value
+}
+
+resource "aws_db_subnet_group" "this" {
+  name       = var.name
+  subnet_ids = var.subnet_ids
+}
+
+resource "aws_db_parameter_group" "this" {
+  name_prefix = "${var.name}-"
+  family      = "postgres${split(".", var.engine_version)[0]}"
+
+  parameter {
+    name  = "rds.force_ssl"
+    value = "1"
+  }
+
+  # Slow statements, and changes of tables; never all, as they may hold data.
+  parameter {
+    name  = "log_min_duration_statement"
+    value = "1000"
+  }
+
+  parameter {
+    name  = "log_statement"
+    value = "ddl"
+  }
+
+  lifecycle {
+    create_before_destroy = true
+  }
+}
+
+resource "aws_db_instance" "this" {
+  identifier                 = var.name
+  engine                     = "postgres"
+  engine_version             = var.engine_version
+  instance_class             = var.instance_class
+  db_name                    = "gristmill"
+  username                   = "gristmill"
+  port                       = 5432
+  parameter_group_name       = aws_db_parameter_group.this.name
+  db_subnet_group_name       = aws_db_subnet_group.this.name
+  vpc_security_group_ids     = [aws_security_group.this.id]
+  publicly_accessible        = false
+  multi_az                   = var.multi_az
+  ca_cert_identifier         = "rds-ca-rsa2048-g1"
+  auto_minor_version_upgrade = true
+
+  password                            = random_password.this.result
+  iam_database_authentication_enabled = true
+
+  storage_type          = "gp3"
+  allocated_storage     = var.storage_gib.initial
+  max_allocated_storage = var.storage_gib.max
+  storage_encrypted     = true
+  kms_key_id            = var.key_arn
+
+  backup_retention_period   = var.backup_days
+  backup_window             = "01:00-02:00"
+  maintenance_window        = "sun:02:30-sun:03:30"
+  copy_tags_to_snapshot     = true
+  deletion_protection       = var.deletion_protection
+  skip_final_snapshot       = false
+  final_snapshot_identifier = "${var.name}-final"
+
+  enabled_cloudwatch_logs_exports = ["postgresql", "upgrade"]
+  monitoring_interval             = 60
+  monitoring_role_arn             = aws_iam_role.monitoring.arn
+  performance_insights_enabled    = true
+  performance_insights_kms_key_id = var.key_arn
+}
+
+output "host" {
+  description = "Name of the server."
+  value       = aws_db_instance.this.address
+}
+
+output "secret_arn" {
+  description = "Secret with the properties `username` and `password`."
+  value       = aws_secretsmanager_secret.this.arn
+}
