@@ -41,6 +41,8 @@ class Loader(yaml.SafeLoader):
 def _mapping(loader, node, deep=False):
     seen = set()
     for key, _ in node.value:
+        if key.tag == "tag:yaml.org,2002:merge":
+            continue
         name = loader.construct_object(key, deep=True)
         if name in seen:
             raise yaml.constructor.ConstructorError(

@@ -170,3 +170,26 @@ def test_no_pod_leaves_without_a_reason(actors):
         if pod.name not in outside:
             assert not allowed(actors.release, pod, actors.aws, 443), pod.name
         assert not allowed(actors.release, pod, actors.aws, 22), pod.name
+
+
+def verdict(actors):
+    """Every flow between the actors, and whether it gets through."""
+    ends = [*actors.pods, actors.ingress, actors.keda, actors.prometheus, actors.dns, actors.stranger, actors.aws]
+    ports = {443: "TCP", 53: "UDP"}
+    for pod in actors.pods:
+        ports.update({one["containerPort"]: "TCP" for c in pod.containers for one in c.get("ports", [])})
+    return {
+        (sender.name, receiver.name, port): allowed(actors.release, sender, receiver, port, protocol)
+        for sender, receiver in itertools.permutations(ends, 2)
+        for port, protocol in ports.items()
+        if isinstance(sender, chart.Pod) or isinstance(receiver, chart.Pod)
+    }
+
+
+def test_every_policy_matters(laptop):
+    """Without any one of them, something else would get through, or no more."""
+    whole = verdict(Actors(laptop))
+    for number, policy in enumerate(laptop.all("NetworkPolicy")):
+        without = laptop.copy()
+        without.objects.remove(without.all("NetworkPolicy")[number])
+        assert verdict(Actors(without)) != whole, policy["metadata"]["name"]

@@ -61,26 +61,28 @@ def values_files():
 
 
 def test_every_value_has_a_comment():
-    """A comment above or behind it, or above the map or the list that it is in."""
+    """Above it or behind it, above the map or the list that it is in, or where another value of
+    the same name stands."""
     lines = (chart.CHART / "values.yaml").read_text().splitlines()
-    bare, documented = [], {}
+    bare, documented, names = [], {}, set()
     comment = False
     for number, line in enumerate(lines, 1):
         text = line.strip()
-        if not text:
-            comment = False
-            continue
-        if text.startswith("#"):
-            comment = True
+        if not text or text.startswith("#"):
+            comment = bool(text)
             continue
         indent = len(line) - len(line.lstrip())
         documented = {depth: held for depth, held in documented.items() if depth < indent}
         mine = comment or "#" in text or any(documented.values())
-        if not mine and not text.endswith(":") and re.match(r"[A-Za-z_-]+:", text):
-            bare.append(f"{number}: {text}")
+        name = re.match(r"([A-Za-z_-]+):", text)
+        if name and mine:
+            names.add(name[1])
+        elif name and not text.endswith(":"):
+            bare.append((name[1], f"{number}: {text}"))
         documented[indent] = mine
         comment = False
-    assert not bare, "\n".join(bare)
+    lacking = [text for name, text in bare if name not in names]
+    assert not lacking, "\n".join(lacking)
 
 
 def test_the_schema_knows_every_value():
