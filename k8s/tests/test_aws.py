@@ -193,7 +193,8 @@ def has(values, path):
 def test_outputs_feed_the_chart(modules):
     """`chart_values` names values that the chart has, and all that values-aws.yaml marks as an
     example of one account and that k8s/aws knows."""
-    paths = list(keys(modules["."].locals()["chart_values"]))
+    local = modules["."].locals()
+    paths = list(keys(local["chart_values"]))
     assert len(paths) > 10
     known = yaml.safe_load((chart.CHART / "values.yaml").read_text())
     assert not [path for path in paths if not has(known, path)]
