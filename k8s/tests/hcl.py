@@ -64,9 +64,9 @@ def skip_brackets(text, at):
             at += 1
 
 
-def skip_expression(text, at):
-    """To the end of the line that ends it."""
-    while at < len(text) and text[at] not in "\n}":
+def skip_expression(text, at, ends="\n}"):
+    """To the end of the line that ends it; in a map, a comma does too."""
+    while at < len(text) and text[at] not in ends:
         if text[at] in "([{":
             at = skip_brackets(text, at)
         elif text[at] == '"':
@@ -121,6 +121,24 @@ def parse(text, at=0, end=None):
         inner.labels = [quoted or plain for quoted, plain in inner.labels]
         body.blocks.append(inner)
         at = close
+
+
+def entries(text):
+    """The keys of a map, each with its expression; None where it is not written out as one."""
+    text = text.strip()
+    if not text.startswith("{") or re.match(r"\{\s*for\b", text) or skip_brackets(text, 0) != len(text):
+        return None
+    found, at = {}, 1
+    while True:
+        while text[at] in " \t\n,":
+            at += 1
+        key = ATTRIBUTE.match(text, at)
+        if not key:
+            assert text[at] == "}", f"no key: {text[at : at + 60]!r}"
+            return found
+        stop = skip_expression(text, key.end(), "\n,}")
+        found[key[1]] = text[key.end() : stop].strip()
+        at = stop
 
 
 class Module:

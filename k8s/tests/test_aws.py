@@ -167,14 +167,9 @@ def test_checkov_finds_nothing():
                 assert re.search(r"checkov:skip=\w+: ?\S", line), f"{path}: {line}: no reason"
 
 
-def entries(text):
-    """The map that an expression is: key to expression; None where it is no plain map."""
-    return hcl.parse(text.strip()[1:-1]).attributes if text.strip().startswith("{") and not re.match(r"\{\s*for\b", text.strip()) else None
-
-
 def keys(text, path=()):
     """Paths of the keys of nested maps, down to what is computed."""
-    inner = entries(text)
+    inner = hcl.entries(text)
     if inner is None:
         yield path
         return
@@ -227,7 +222,7 @@ def test_queues_fit_the_application(modules):
     """The queues, and the tables, that are made by default are those that the chart uses."""
     variables = modules["."].named("variable")
     values = yaml.safe_load((chart.CHART / "values.yaml").read_text())
-    assert set(entries(variables["queues"].attributes["default"])) == set(values["queues"])
+    assert set(hcl.entries(variables["queues"].attributes["default"])) == set(values["queues"])
     tables = set(re.findall(r'"(\w+)"', variables["tables"].attributes["default"]))
     assert tables <= set(values["stores"]) - {"images"}
 
