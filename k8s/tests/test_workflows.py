@@ -91,7 +91,27 @@ def test_gitops_values_suit_the_chart(path, tmp_path):
             assert release.values["secrets"]["mode"] != "generate"
 
 
-@pytest.mark.parametrize("folder", sorted(path.parent for path in files("gitops") if path.name == "kustomization.yaml"), ids=str)
-def test_kustomizations_build(folder):
+def kustomizations():
+    return sorted(path.parent for path in files("gitops") if path.name == "kustomization.yaml")
+
+
+@pytest.mark.parametrize("folder", kustomizations(), ids=lambda path: str(path.relative_to(K8S)))
+def test_kustomizations_build(folder, tmp_path):
+    """And what they give to the chart, the chart takes."""
     answer = subprocess.run([chart.KUBECTL, "kustomize", str(folder)], capture_output=True, text=True, timeout=60)
     assert answer.returncode == 0, answer.stderr
+    objects = [item for item in yaml.load_all(answer.stdout, Loader=chart.Loader) if item]
+    configs = {item["metadata"]["name"]: item["data"] for item in objects if item["kind"] == "ConfigMap"}
+    for item in objects:
+        if item["kind"] != "HelmRelease":
+            continue
+        spec = item["spec"]["chart"]["spec"]
+        assert (chart.ROOT / spec["chart"]).resolve() == (chart.ROOT / "k8s/chart").resolve()
+        values = {}
+        for file in spec["valuesFiles"]:
+            values = chart.merged(values, yaml.safe_load((chart.CHART / file.removeprefix("k8s/chart/")).read_text()))
+        for source in item["spec"].get("valuesFrom", []):
+            values = chart.merged(values, yaml.safe_load(configs[source["name"]][source["valuesKey"]]))
+        file = tmp_path / "values.yaml"
+        file.write_text(yaml.safe_dump(values))
+        assert chart.rendered(chart.Case(file)).objects
