@@ -77,7 +77,8 @@ def needed(actors):
     redis_port, database_port = values["redis"]["port"], values["postgresql"]["port"]
     for pod, uses in actors.workloads():
         stores = [values["stores"][label]["type"] for label in uses["stores"]]
-        if values["bucket"]["name"] and uses["bucket"]:
+        fetched = values["app"]["from"].startswith("oci://") and pod.runs_host("up")
+        if fetched or (values["bucket"]["name"] and uses["bucket"]):
             yield pod, actors.aws, 443
         if "redis" in stores:
             if actors.redis:
