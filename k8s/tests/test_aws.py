@@ -66,7 +66,7 @@ def test_terraform_accepts_it(modules, tmp_path):
 
 @pytest.mark.parametrize(
     ("right", "wrong"),
-    [("var.vpc_cidr", "var.vpc_cidrs"), ("merge(", "mergee("), ("module.cluster.name", "module.cluster.nam"), ("module.key.arn", "[]")],
+    [("var.vpc_cidr", "var.vpc_cidrs"), ("merge(", "mergee("), ("module.cluster.name", "module.cluster.title"), ("module.key.arn", "[]")],
 )
 def test_terraform_would_see_a_mistake(modules, tmp_path, right, wrong):
     for name, module in modules.items():
