@@ -64,19 +64,22 @@ class Cluster:
         for mount in pod.containers[0].get("volumeMounts", []):
             place = own / mount["name"]
             place.mkdir(parents=True, exist_ok=True)
+            mounts[mount["mountPath"]] = str(place / mount["subPath"] if mount.get("subPath") else place)
+        for mount in pod.containers[0].get("volumeMounts", []):
             volume = sources.get(mount["name"], {})
             for field, kind, name in (("secret", "Secret", "secretName"), ("configMap", "ConfigMap", "name")):
                 if field in volume:
-                    self.fill(place, kind, volume[field][name], volume[field].get("items"))
-            mounts[mount["mountPath"]] = str(place / mount["subPath"] if mount.get("subPath") else place)
+                    self.fill(own / mount["name"], kind, volume[field][name], volume[field].get("items"), mounts)
         return mounts
 
-    def fill(self, place, kind, name, items):
+    def fill(self, place, kind, name, items, mounts):
         item = self.release.get(kind, name)
         keys = [*(item.get("data") or {}), *(item.get("stringData") or {})]
         for one in items or [{"key": key, "path": key} for key in keys]:
-            text = self.release.file_of(kind, name, one["key"])
-            (place / one["path"]).write_text(self.local(text))
+            text = self.local(self.release.file_of(kind, name, one["key"]))
+            for path in sorted(mounts, key=len, reverse=True):
+                text = text.replace(f'"{path}/', f'"{mounts[path]}/')
+            (place / one["path"]).write_text(text)
 
     def environment(self, pod):
         found = {}
