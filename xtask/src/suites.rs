@@ -11,7 +11,7 @@ use crate::servers::{self, Server, Servers};
 use crate::venv::{self, Venv};
 use crate::wasm_target::{self, Source};
 use crate::workspace::{WASM_TARGET, Workspace};
-use crate::{bench, build, lint, portal, printer, process};
+use crate::{bench, build, k8s, lint, portal, printer, process};
 
 /// What `--only` takes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
@@ -30,10 +30,12 @@ pub(crate) enum Suite {
     Api,
     /// The application, by its page in a browser.
     Browser,
+    /// The chart, the images and the infrastructure, without a cluster.
+    K8s,
 }
 
 impl Suite {
-    const ALL: [Self; 7] = [
+    const ALL: [Self; 8] = [
         Self::Lint,
         Self::Unit,
         Self::LocalQueue,
@@ -41,6 +43,7 @@ impl Suite {
         Self::Rate,
         Self::Api,
         Self::Browser,
+        Self::K8s,
     ];
 
     fn name(self) -> &'static str {
@@ -52,6 +55,7 @@ impl Suite {
             Self::Rate => "rate",
             Self::Api => "api",
             Self::Browser => "browser",
+            Self::K8s => "k8s",
         }
     }
 
@@ -79,6 +83,7 @@ impl Suite {
                 Server::ExampleCommand,
                 Server::WasmEdge,
             ],
+            Self::K8s => k8s::MAY_USE,
             _ => &[],
         }
     }
@@ -88,6 +93,7 @@ impl Suite {
         match self {
             Self::Api => portal::API_NEEDS,
             Self::Browser => portal::BROWSER_NEEDS,
+            Self::K8s => k8s::NEEDS,
             _ => &[],
         }
     }
@@ -190,7 +196,13 @@ impl Prepared {
                 Ok(())
             });
         }
-        let run_the_application = [Suite::Shim, Suite::Rate, Suite::Api, Suite::Browser];
+        let run_the_application = [
+            Suite::Shim,
+            Suite::Rate,
+            Suite::Api,
+            Suite::Browser,
+            Suite::K8s,
+        ];
         if any(&[Suite::Lint]) || any(&run_the_application) {
             report.time("wasm target", || {
                 wasm_target::ensure(workspace, WASM_TARGET, Source::Auto)?;
@@ -308,6 +320,14 @@ impl Prepared {
                 let mut node = portal::tests(workspace, &file, &self.variables)?;
                 without_accounts(&mut node);
                 vec![Task::new(suite.name(), node, 10)]
+            }
+            Suite::K8s => {
+                if !self.binaries {
+                    return Err(NotPrepared("build").into());
+                }
+                let mut python = k8s::tests(workspace, &self.variables)?;
+                without_accounts(&mut python);
+                vec![Task::new(suite.name(), python, 15)]
             }
         };
         run_all(&mut tasks)

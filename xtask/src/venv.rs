@@ -57,6 +57,12 @@ pub(crate) const SCHEMATHESIS: Contents = Contents {
     requirements: &["components/portal/tests/requirements.txt"],
 };
 
+/// What the tests of `k8s/` run with: pytest, schemas, Terraform, linters.
+pub(crate) const K8S_TESTS: Contents = Contents {
+    folder: "servers/k8s-tests",
+    requirements: &["k8s/tests/requirements.txt"],
+};
+
 /// Node with npm, where the machine has none.
 pub(crate) const NPM: Contents = Contents {
     folder: "servers/npm",
