@@ -245,7 +245,7 @@ impl Trigger {
     }
 
     fn log(&self) -> String {
-        self.0.log.lock().unwrap().clone()
+        self.0.log.read()
     }
 
     /// Waits for the end; returns exit code and log.

@@ -169,7 +169,7 @@ fn an_application_runs_with_all_its_triggers_and_by_digest_without_the_registry(
         (get(&url("/probe/kv/ticks")).0 == 200).then_some(())
     });
     assert!(place.path("run/.spin/gristmill-cache").is_dir());
-    assert!(app.log.lock().unwrap().contains(&digest));
+    assert!(app.log.read().contains(&digest));
     drop(app);
 
     registry.stop();

@@ -213,7 +213,7 @@ impl Host {
                 Some(loaded) = loading.join_next() => {
                     let loaded = loaded.context("reading was cut off").and_then(|loaded| loaded);
                     let replaced = loaded.and_then(|loaded| self.replace(loaded));
-                    self.admin.metrics.reloaded(replaced.is_ok());
+                    let done = replaced.is_ok();
                     match replaced {
                         Ok(before) => {
                             retiring.spawn(before.retire(grace));
@@ -223,6 +223,8 @@ impl Host {
                             printer::explanation(&error).join(": ")
                         ),
                     }
+                    // Whoever waits for the figure finds the reason in the log.
+                    self.admin.metrics.reloaded(done);
                 }
                 Some(_) = retiring.join_next() => {}
             }

@@ -17,10 +17,12 @@ pub mod tables;
 pub mod ways;
 pub mod web;
 
+use std::fs::File;
 use std::io::{BufRead, BufReader, Read};
+use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Output, Stdio};
-use std::sync::{Arc, Mutex, mpsc};
+use std::sync::{Arc, mpsc};
 use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
@@ -136,7 +138,7 @@ pub struct Process {
     pub http: Option<String>,
     pub queue: Option<String>,
     pub admin: Option<String>,
-    pub log: Arc<Mutex<String>>,
+    pub log: Log,
 }
 
 impl App {
@@ -277,7 +279,7 @@ impl App {
 
     /// What it logged so far.
     pub fn log(&self) -> String {
-        self.process().log.lock().unwrap().clone()
+        self.process().log.read()
     }
 
     /// SIGKILL.
@@ -290,13 +292,9 @@ impl App {
 
     /// SIGKILL; the log to its last line.
     pub fn kill_and_read(&mut self) -> String {
-        let log = Arc::clone(&self.process().log);
+        let log = self.process().log.clone();
         self.kill();
-        wait_for("the end of the log", || {
-            (Arc::strong_count(&log) == 1).then_some(())
-        });
-        let log = log.lock().unwrap();
-        log.clone()
+        log.read()
     }
 
     /// Sends a signal.
@@ -308,8 +306,7 @@ impl App {
     pub fn wait(&mut self) -> (ExitStatus, String) {
         let mut process = self.process.take().expect("the application runs");
         let status = wait_for("the process to end", || process.child.try_wait().unwrap());
-        let log = process.log.lock().unwrap().clone();
-        (status, log)
+        (status, process.log.read())
     }
 
     /// A call to the embedded queue in AWS' JSON protocol.
@@ -380,10 +377,32 @@ impl Drop for App {
 impl Drop for Process {
     fn drop(&mut self) {
         if std::thread::panicking() {
-            eprintln!("--- log of the process\n{}", self.log.lock().unwrap());
+            eprintln!("--- log of the process\n{}", self.log.read());
         }
         let _ = self.child.kill();
         let _ = self.child.wait();
+    }
+}
+
+/// What a process logs: a file, so that a line is there as soon as it was written,
+/// before any effect that the process had after it.
+#[derive(Clone)]
+pub struct Log(Arc<File>);
+
+impl Default for Log {
+    fn default() -> Self {
+        Self(Arc::new(tempfile::tempfile().unwrap()))
+    }
+}
+
+impl Log {
+    /// All of it so far.
+    pub fn read(&self) -> String {
+        let length = self.0.metadata().unwrap().len();
+        let mut bytes = vec![0; usize::try_from(length).unwrap()];
+        // Not by `seek`: the process writes where this handle stands.
+        self.0.read_exact_at(&mut bytes, 0).unwrap();
+        String::from_utf8_lossy(&bytes).into_owned()
     }
 }
 
@@ -402,21 +421,12 @@ impl Process {
 
     /// Starts it and waits for `Ready`.
     pub fn start(mut command: Command) -> Self {
+        let log = Log::default();
         let mut child = command
             .stdout(Stdio::piped())
-            .stderr(Stdio::piped())
+            .stderr(log.0.try_clone().unwrap())
             .spawn()
             .unwrap();
-        let log = Arc::new(Mutex::new(String::new()));
-        let stderr = child.stderr.take().unwrap();
-        let sink = Arc::clone(&log);
-        std::thread::spawn(move || {
-            for line in BufReader::new(stderr).lines().map_while(Result::ok) {
-                let mut log = sink.lock().unwrap();
-                log.push_str(&line);
-                log.push('\n');
-            }
-        });
         let (lines, printed) = mpsc::channel();
         let stdout = child.stdout.take().unwrap();
         std::thread::spawn(move || {
@@ -428,7 +438,7 @@ impl Process {
         loop {
             let Ok(line) = printed.recv_timeout(PATIENCE) else {
                 let _ = child.kill();
-                panic!("no `Ready`; it logged:\n{}", log.lock().unwrap());
+                panic!("no `Ready`; it logged:\n{}", log.read());
             };
             match line.split_once(' ') {
                 Some(("Serving", url)) => http = Some(url.to_owned()),
