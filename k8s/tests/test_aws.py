@@ -241,7 +241,8 @@ def test_roles_belong_to_service_accounts(modules, aws):
         if pod in policies.queue_consumers(aws)
         or any(tables & set(components[one].get("key_value_stores", [])) for one in pod.components())
     ]
-    assert names == {pod.spec["serviceAccountName"].split("gristmill-", 1)[1] for pod in users}
+    assert {pod.spec["serviceAccountName"].split("gristmill-", 1)[1] for pod in users} <= names
+    assert names <= {item["metadata"]["name"].split("gristmill-", 1)[1] for item in aws.all("ServiceAccount")}
 
 
 def test_roles_may_do_what_the_host_asks_and_no_more(modules):
