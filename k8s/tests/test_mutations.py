@@ -114,6 +114,10 @@ SPOILT = {
         lambda r: first(r, "TriggerAuthentication")["spec"]["secretTargetRef"].pop(),
         lambda r: shim(r)["spec"].update(replicas=3),
     ],
+    "executors_come_first": [
+        lambda r: r.objects.append(r.objects.pop(r.objects.index(first(r, "SpinAppExecutor")))),
+        lambda r: first(r, "SpinApp")["spec"].update(executor="containerd-shim-spin"),
+    ],
     "budgets_leave_room": [
         lambda r: first(r, "ScaledObject")["spec"].update(minReplicaCount=2),
     ],
