@@ -147,6 +147,7 @@ module "roles" {
   external_secrets = var.external_secrets
   bucket_arn       = var.bucket ? module.bucket[0].arn : null
   secret_prefix    = local.secret_prefix
+  access_keys      = var.access_keys
 
   external_secret_arns = [module.cache.secret_arn, module.database.secret_arn]
 }
