@@ -21,8 +21,8 @@
 {{- if and $s.autoscaling.enabled (not (dig "requests" "cpu" "" $s.resources)) -}}
 {{- fail (printf "services.%s.resources.requests.cpu is missing: its HorizontalPodAutoscaler divides by it" $name) -}}
 {{- end -}}
-{{- if and (eq $.Values.http.runtime "shim") (lt (int64 $s.gracePeriodSeconds) (int64 $.Values.shim.requestTimeoutSeconds)) -}}
-{{- fail (printf "services.%s.gracePeriodSeconds = %d is below shim.requestTimeoutSeconds = %d: a roll-out would cut requests off" $name (int64 $s.gracePeriodSeconds) (int64 $.Values.shim.requestTimeoutSeconds)) -}}
+{{- if and (eq $.Values.http.runtime "shim") (lt (int64 $s.gracePeriodSeconds) (add (int64 $.Values.shim.requestTimeoutSeconds) 3)) -}}
+{{- fail (printf "services.%s.gracePeriodSeconds = %d is below shim.requestTimeoutSeconds = %d and 3 s: a roll-out would cut requests off" $name (int64 $s.gracePeriodSeconds) (int64 $.Values.shim.requestTimeoutSeconds)) -}}
 {{- end -}}
 {{- range $s.components -}}
 {{- if hasKey $components . -}}{{- fail (printf "services.%s.components: %q is already in %s" $name . (get $components .)) -}}{{- end -}}
