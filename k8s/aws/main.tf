@@ -56,6 +56,7 @@ module "bastion" {
   name      = local.name
   vpc_id    = module.network.vpc_id
   subnet_id = module.network.private_subnet_ids[0]
+  cidr      = module.network.cidr
   key_arn   = module.key.arn
 }
 

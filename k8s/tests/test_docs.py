@@ -77,6 +77,18 @@ def test_flags_exist(program, path):
                 assert f"--{flag}" in known[verb], f"{guide.name}: {program} {' '.join(verb)} --{flag}"
 
 
+def test_the_deployer_may_make_what_the_chart_makes():
+    # Sealed Secrets and GitOps do not go by this role.
+    (words,) = [words for path, words in commands("kubectl") if "deployer" in words and "--verb=get,list,watch,create,update,patch,delete" in words]
+    granted = {one for word in words if word.startswith("--resource=") for one in word.removeprefix("--resource=").split(",")}
+    made = {(item["apiVersion"], item["kind"]) for case in chart.cases() for item in chart.rendered(case).objects}
+    for version, kind in made - {("bitnami.com/v1alpha1", "SealedSecret")}:
+        plural = re.sub(r"ys$", "ies", kind.lower() + "s").replace("ingresss", "ingresses")
+        group = "." + version.split("/")[0] if "/" in version else ""
+        assert plural + group in granted, f"{version} {kind}"
+    assert len(granted) == len(made) - 1
+
+
 def spin_calls():
     yield from commands("spin")
     # The workflow calls the one that it has unpacked.
