@@ -186,7 +186,7 @@ def references_lead_somewhere(release):
     configs = {item["metadata"]["name"]: set(item.get("data") or {}) for item in release.all("ConfigMap")}
     elsewhere = release.values["secrets"]["mode"] == "existing"
     named = {name for name in release.values["secrets"]["names"].values() if name}
-    named.add(release.values["app"]["registrySecret"])
+    named |= {release.values["app"]["registrySecret"], release.values["authorities"]["secret"]}
     for who, kind, name, key in _references(release):
         there = secrets if kind == "Secret" else configs
         if kind == "Secret" and (elsewhere or name in named):
@@ -398,6 +398,37 @@ def scaled_objects_are_sound(release):
     for pod in release.pods():
         if pod.owner["metadata"]["name"] in targets and pod.owner["spec"].get("replicas") is not None:
             yield f"{pod.name}: an upgrade would reset what the autoscaler chose"
+
+
+def authorities_are_trusted(release):
+    """By shims and by SpinApps, where values name some."""
+    secret = release.values["authorities"]["secret"]
+    if not secret:
+        return
+    for item in release.all("SpinAppExecutor"):
+        config = item["spec"]["deploymentConfig"]
+        # SpinKube would fill a Secret that is not there yet with the public ones alone.
+        if config.get("caCertSecret") != secret or config.get("installDefaultCACerts"):
+            yield f"{label(item)}: {config}"
+    for pod in release.pods():
+        if not pod.runs_host("up"):
+            continue
+        (file,) = [entry.get("value") for _, name, entry in pod.env() if name == "SSL_CERT_FILE"] or [""]
+        volumes = [one["name"] for one in pod.spec["volumes"] if one.get("secret", {}).get("secretName") == secret]
+        mounts = [one["mountPath"] for c in pod.containers for one in c["volumeMounts"] if one["name"] in volumes]
+        if file not in [f"{path}/ca-certificates.crt" for path in mounts]:
+            yield f"{pod.name}: trusts {file or 'the public authorities alone'}"
+
+
+def executors_come_first(release):
+    """SpinKube refuses a SpinApp whose executor is not in its namespace yet."""
+    if not release.values["spinkube"]["executor"]["create"]:
+        return
+    order = [(item["kind"], item["metadata"]["name"]) for item in release.objects]
+    for app in release.all("SpinApp"):
+        executor = ("SpinAppExecutor", app["spec"]["executor"])
+        if executor not in order or order.index(executor) > order.index(("SpinApp", app["metadata"]["name"])):
+            yield f"{label(app)}: no {executor[1]} before it"
 
 
 def replicas_of(release, pod):

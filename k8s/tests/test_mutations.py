@@ -114,6 +114,10 @@ SPOILT = {
         lambda r: first(r, "TriggerAuthentication")["spec"]["secretTargetRef"].pop(),
         lambda r: shim(r)["spec"].update(replicas=3),
     ],
+    "executors_come_first": [
+        lambda r: r.objects.append(r.objects.pop(r.objects.index(first(r, "SpinAppExecutor")))),
+        lambda r: first(r, "SpinApp")["spec"].update(executor="containerd-shim-spin"),
+    ],
     "budgets_leave_room": [
         lambda r: first(r, "ScaledObject")["spec"].update(minReplicaCount=2),
     ],
@@ -151,7 +155,7 @@ def test_a_rule_notices(name, number, laptop):
 
 
 def test_every_rule_is_tried():
-    tried_elsewhere = {"embedded_stores_have_one_pod"}
+    tried_elsewhere = {"embedded_stores_have_one_pod", "authorities_are_trusted"}
     assert {rule.__name__ for rule in policies.ALL} - tried_elsewhere == set(SPOILT)
 
 
@@ -159,6 +163,23 @@ def test_a_shared_volume_is_noticed(laptop):
     spoilt = laptop.copy()
     pod_spec(shim(spoilt))["volumes"].append({"name": "e", "persistentVolumeClaim": {"claimName": "e"}})
     assert list(policies.embedded_stores_have_one_pod(spoilt))
+
+
+@pytest.mark.parametrize(
+    "spoil",
+    [
+        lambda r: first(r, "SpinAppExecutor")["spec"]["deploymentConfig"].pop("caCertSecret"),
+        lambda r: first(r, "SpinAppExecutor")["spec"]["deploymentConfig"].update(installDefaultCACerts=True),
+        lambda r: set_env(shim(r), "SSL_CERT_FILE", "/etc/ssl/certs/ca-certificates.crt"),
+        lambda r: container(shim(r))["env"].pop([e["name"] for e in container(shim(r))["env"]].index("SSL_CERT_FILE")),
+    ],
+)
+def test_a_stranger_who_is_trusted_is_noticed(spoil):
+    release = chart.rendered(chart.case("authorities"))
+    assert not list(policies.authorities_are_trusted(release))
+    spoilt = release.copy()
+    spoil(spoilt)
+    assert list(policies.authorities_are_trusted(spoilt))
 
 
 def test_an_unknown_field_is_an_error_everywhere(laptop):

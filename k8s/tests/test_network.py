@@ -102,6 +102,11 @@ def needed(actors):
         pod = actors.by_component.get(service["components"][0])
         if pod and service.get("enabled", True) and values["ingress"]["enabled"]:
             yield actors.ingress, pod, actors.http_port(pod)
+    if values["spinkube"]["executor"]["otlpEndpoint"]:
+        collector = actors.peer(values["networkPolicy"]["otlp"], "the collector")
+        port = int(values["spinkube"]["executor"]["otlpEndpoint"].rsplit(":", 1)[1])
+        for app in (pod for pod in actors.pods if pod.is_spinapp):
+            yield app, collector, port
     if actors.queue and values["keda"]["enabled"]:
         yield actors.keda, actors.queue, 9324
     if values["monitoring"]["podMonitor"]["enabled"] or values["monitoring"]["serviceMonitor"]["enabled"]:

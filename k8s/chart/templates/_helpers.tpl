@@ -18,6 +18,11 @@
 {{- end -}}
 {{- end }}
 
+{{/* The SpinAppExecutor of the SpinApps. */}}
+{{- define "gristmill.executorName" -}}
+{{- default (include "gristmill.fullname" .) .Values.spinkube.executor.name -}}
+{{- end }}
+
 {{/* What selects: never changes over upgrades. Arguments: dict root workload. */}}
 {{- define "gristmill.selector" -}}
 app.kubernetes.io/name: {{ include "gristmill.name" .root }}
@@ -272,7 +277,7 @@ gristmill/reaches-{{ . }}: "true"
 
 {{/* Changes when what pods read at start changes; secrets are not in it: k8s/README.md, rotation. */}}
 {{- define "gristmill.podAnnotations" -}}
-gristmill/configuration: {{ list (include "gristmill.plainVariables" .root) .root.Values.stores .root.Values.database .root.Values.redis.host .root.Values.redis.tls .root.Values.postgresql.host .root.Values.postgresql.sslmode | toJson | sha256sum | trunc 16 | quote }}
+gristmill/configuration: {{ list (include "gristmill.plainVariables" .root) (include "gristmill.runtimeConfig" (list .root "")) (include "gristmill.databaseUrl" (list .root .root.Values.postgresql.username "")) .root.Values.secrets.names .root.Values.authorities | toJson | sha256sum | trunc 16 | quote }}
 {{- with .w.spec.podAnnotations }}
 {{ toYaml . }}
 {{- end }}

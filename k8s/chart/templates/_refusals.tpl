@@ -21,6 +21,9 @@
 {{- if and $s.autoscaling.enabled (not (dig "requests" "cpu" "" $s.resources)) -}}
 {{- fail (printf "services.%s.resources.requests.cpu is missing: its HorizontalPodAutoscaler divides by it" $name) -}}
 {{- end -}}
+{{- if and (eq $.Values.http.runtime "shim") (lt (int64 $s.gracePeriodSeconds) (add (int64 $.Values.shim.requestTimeoutSeconds) 3)) -}}
+{{- fail (printf "services.%s.gracePeriodSeconds = %d is below shim.requestTimeoutSeconds = %d and 3 s: a roll-out would cut requests off" $name (int64 $s.gracePeriodSeconds) (int64 $.Values.shim.requestTimeoutSeconds)) -}}
+{{- end -}}
 {{- range $s.components -}}
 {{- if hasKey $components . -}}{{- fail (printf "services.%s.components: %q is already in %s" $name . (get $components .)) -}}{{- end -}}
 {{- $_ := set $components . (printf "services.%s" $name) -}}
@@ -147,8 +150,11 @@
 {{- fail "aws.consumerCredentials = \"podIdentity\" with queueServer.enabled = true: the embedded queue needs no identity, and the credential chain would wait for one; set \"secret\"" -}}
 {{- end -}}
 
-{{- if and .Values.spinkube.executor.create (ne .Values.http.runtime "spinkube") -}}
-{{- fail (printf "spinkube.executor.create = true with http.runtime = %q" .Values.http.runtime) -}}
+{{- $executor := .Values.spinkube.executor -}}
+{{- if and (eq .Values.http.runtime "spinkube") (not $executor.create) -}}
+{{- if not $executor.name -}}{{- fail "spinkube.executor.name is empty, and spinkube.executor.create is false: name the SpinAppExecutor of this namespace" -}}{{- end -}}
+{{- if .Values.authorities.secret -}}{{- fail (printf "authorities.secret = %q with spinkube.executor.create = false: SpinApps trust what their executor names; create it here" .Values.authorities.secret) -}}{{- end -}}
+{{- if $executor.otlpEndpoint -}}{{- fail (printf "spinkube.executor.otlpEndpoint = %q with spinkube.executor.create = false: it is that of a created one" $executor.otlpEndpoint) -}}{{- end -}}
 {{- end -}}
 {{- if and (not .Values.serviceAccounts.create) (not .Values.serviceAccounts.name) -}}
 {{- fail "serviceAccounts.name is empty, and serviceAccounts.create is false: name one that is there" -}}
