@@ -277,6 +277,11 @@ def selectors_match(release):
                     yield f"{label(item)}: {pod.name} has no port {endpoint['port']}"
 
 
+# A StatefulSet's pods have a label with a hash behind the name; SpinKube's have the key `app.NAME.status`; KEDA's
+# autoscaler is `keda-hpa-NAME`, which it holds to 63 itself.
+NAME_LIMITS = {"Service": 63, "Deployment": 63, "StatefulSet": 52, "SpinApp": 52, "ScaledObject": 54}
+
+
 def names_and_labels_are_consistent(release):
     seen = set()
     for item in release.objects:
@@ -287,12 +292,9 @@ def names_and_labels_are_consistent(release):
         namespace = item["metadata"].get("namespace", chart.NAMESPACE)
         if namespace != chart.NAMESPACE:
             yield f"{label(item)}: in the namespace {namespace}"
-        limit = 63 if item["kind"] in ("Service", "StatefulSet", "SpinApp", "Deployment") else 253
+        limit = NAME_LIMITS.get(item["kind"], 253)
         if len(item["metadata"]["name"]) > limit:
             yield f"{label(item)}: longer than {limit}"
-        # The label of a StatefulSet's pod has a hash behind the name.
-        if item["kind"] == "StatefulSet" and len(item["metadata"]["name"]) > 52:
-            yield f"{label(item)}: its pods' labels would be too long"
         labels = item["metadata"].get("labels", {})
         for name in RECOMMENDED:
             if name not in labels:
@@ -429,6 +431,23 @@ def executors_come_first(release):
         executor = ("SpinAppExecutor", app["spec"]["executor"])
         if executor not in order or order.index(executor) > order.index(("SpinApp", app["metadata"]["name"])):
             yield f"{label(app)}: no {executor[1]} before it"
+
+
+# Read by nobody; a pod does not start before it can be had.
+WAITS_FOR_CONFIGURATION = "SPIN_VARIABLE_RUNTIME_CONFIG_PRESENT"
+
+
+def spinapps_wait_for_their_configuration(release):
+    """SpinKube mounts it as optional: a pod that comes before its Secret would never have it."""
+    for app in release.all("SpinApp"):
+        secret = app["spec"].get("runtimeConfig", {}).get("loadFromSecret")
+        waited_for = [
+            entry.get("valueFrom", {}).get("secretKeyRef", {})
+            for _, name, entry in chart.pod_of(app).env()
+            if name == WAITS_FOR_CONFIGURATION
+        ]
+        if secret and waited_for != [{"name": secret, "key": "runtime-config.toml"}]:
+            yield f"{label(app)}: starts without {secret}"
 
 
 def replicas_of(release, pod):

@@ -90,6 +90,8 @@ SPOILT = {
     ],
     "names_and_labels_are_consistent": [
         lambda r: r.objects.append(shim(r)),
+        lambda r: first(r, "SpinApp")["metadata"].update(name="a" * 53),
+        lambda r: first(r, "ScaledObject")["metadata"].update(name="a" * 55),
         lambda r: shim(r)["metadata"]["labels"].pop("helm.sh/chart"),
         lambda r: shim(r)["metadata"]["labels"].update({"app.kubernetes.io/component": "x"}),
     ],
@@ -105,6 +107,12 @@ SPOILT = {
     "queues_have_dead_letters": [
         lambda r: r.values["queues"]["messages"].update(url="https://sqs/1/m", deadLetterUrl=""),
         lambda r: r.values["queues"].update(more={"component": "x"}),
+    ],
+    "spinapps_wait_for_their_configuration": [
+        lambda r: first(r, "SpinApp", lambda i: "runtimeConfig" in i["spec"])["spec"].update(variables=[]),
+        lambda r: first(r, "SpinApp", lambda i: "runtimeConfig" in i["spec"])["spec"]["variables"][-1]["valueFrom"][
+            "secretKeyRef"
+        ].update(optional=True),
     ],
     "scaled_objects_are_sound": [
         lambda r: first(r, "ScaledObject")["spec"]["scaleTargetRef"].update(name="nobody"),

@@ -41,6 +41,17 @@
 {{- end -}}
 {{- end -}}
 
+{{- $fullname := include "gristmill.fullname" . -}}
+{{- range $name, $w := $workloads -}}
+{{- $full := printf "%s-%s" $fullname $name -}}
+{{- if and (eq $w.kind "service") (eq $.Values.http.runtime "spinkube") (gt (len $full) 52) -}}
+{{- fail (printf "services.%s: the SpinApp's name %q has %d characters, and SpinKube's label app.NAME.status lets 52; shorten the service or fullnameOverride" $name $full (len $full)) -}}
+{{- end -}}
+{{- if and (eq $w.kind "worker") $.Values.keda.enabled (gt (len $full) 54) -}}
+{{- fail (printf "queues.%s: the ScaledObject's name %q has %d characters, and KEDA's keda-hpa-NAME lets 54; shorten the queue or fullnameOverride" $w.key $full (len $full)) -}}
+{{- end -}}
+{{- end -}}
+
 {{- $variables := dict -}}{{- $urls := dict -}}{{- $targets := dict -}}
 {{- range $name, $q := $queues -}}
 {{- if not $q.component -}}{{- fail (printf "queues.%s.component is empty: name the component of [[trigger.sqs]] in spin.toml" $name) -}}{{- end -}}
