@@ -7,6 +7,7 @@ import dataclasses
 import functools
 import os
 import pathlib
+import re
 import subprocess
 import tomllib
 
@@ -163,6 +164,11 @@ class Pod:
         return self.owner["kind"] == "SpinApp"
 
     @property
+    def repository(self):
+        """Of its image, without tag and digest."""
+        return re.sub(r"(:[^/]*|@.*)$", "", self.containers[0]["image"])
+
+    @property
     def containers(self):
         return self.spec.get("containers", [])
 
@@ -185,7 +191,11 @@ class Pod:
         return not self.is_spinapp and (args[:1] == [verb] or verb in args[:2])
 
     def components(self):
-        return self.owner["spec"]["components"] if self.is_spinapp else self.values_of("--component")
+        """Those that are named, or all that have its triggers."""
+        if self.is_spinapp:
+            return self.owner["spec"].get("components", [])
+        named = self.values_of("--component")
+        return named or sorted(component for kind in self.values_of("--trigger") for component in triggers(kind))
 
     def port(self, port):
         """The number of a container's port by its name or number, else None."""
@@ -248,6 +258,16 @@ class Release:
             for app in self.all("SpinApp")
         ]
         return self.all("Service") + made
+
+    def server(self, name):
+        """The pod of `redis` or `postgresql`, where the release has one."""
+        wanted = self.values[name]["image"]["repository"]
+        return next((pod for pod in self.pods() if pod.repository == wanted), None)
+
+    def runner(self, component):
+        """The pod that runs the component."""
+        (found,) = [pod for pod in self.pods() if component in pod.components()]
+        return found
 
     def selected(self, selector):
         return [pod for pod in self.pods() if matches(selector, pod.labels)]

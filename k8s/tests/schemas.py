@@ -1,8 +1,11 @@
 """Holds objects against the schemas of Kubernetes and of k8s/schemas. Unknown kinds and
-unknown fields are errors."""
+unknown fields are errors; `misspelt` is what shows it."""
 
+import copy
 import functools
 import json
+import operator
+import re
 
 import jsonschema
 import kubernetes_validate
@@ -10,6 +13,11 @@ import kubernetes_validate
 import chart
 
 FOLDER = chart.ROOT / "k8s/schemas"
+# Maps whose keys are the user's, not the API's.
+FREE = re.compile(
+    r"\.(annotations|data|elements\[\]|invocationLimits|labels|limits|matchLabels|podAnnotations|podLabels|requests"
+    r"|selector|stringData|triggers\[\]\.metadata|values|valuesObject)$"
+)
 
 
 @functools.lru_cache(maxsize=None)
@@ -36,3 +44,21 @@ def problems(item):
     except kubernetes_validate.SchemaNotFoundError:
         return [f"no schema for {item['apiVersion']} {item['kind']}"]
     return []
+
+
+def misspelt(item):
+    """The object, each time with another key of the API written wrongly: which, and the object.
+    Of a list, the first entry stands for all."""
+    yield from _misspelt(item, item, ())
+
+
+def _misspelt(item, part, where):
+    path = "".join("[]" if isinstance(key, int) else f".{key}" for key in where)
+    for key, value in part.items() if isinstance(part, dict) else list(enumerate(part))[:1]:
+        if isinstance(part, dict) and not FREE.search(path) and (where or key not in ("apiVersion", "kind")):
+            spoilt = copy.deepcopy(item)
+            inside = functools.reduce(operator.getitem, where, spoilt)
+            inside[f"{key}s"] = inside.pop(key)
+            yield f"{path}.{key}", spoilt
+        if isinstance(value, (dict, list)):
+            yield from _misspelt(item, value, (*where, key))

@@ -73,7 +73,7 @@ def test_variables_reach_the_components_that_use_them(release):
     secret = {name for name, item in manifest["variables"].items() if item.get("secret")}
     given_somewhere = {name.removeprefix("SPIN_VARIABLE_").lower() for pod in release.pods() for _, name, _ in pod.env()}
     for pod in release.pods():
-        components = pod.components() or ("cron" in pod.values_of("--trigger") and chart.triggers("cron")) or []
+        components = pod.components()
         if not components:
             continue
         text = json.dumps([manifest["component"][one] for one in components])
@@ -95,11 +95,8 @@ def test_components_have_the_trigger(release):
 
 
 def test_schedules_and_queues_all_run(laptop):
-    running = {component for pod in laptop.pods() for component in pod.components()}
-    assert chart.triggers("http") | chart.triggers("sqs") <= running
-    cron = [pod for pod in laptop.pods() if "cron" in pod.values_of("--trigger")]
-    assert len(cron) == 1
-    assert not cron[0].components() or set(cron[0].components()) == chart.triggers("cron")
+    running = [component for pod in laptop.pods() for component in pod.components()]
+    assert sorted(running) == sorted(set().union(*map(chart.triggers, ("http", "sqs", "cron"))))
 
 
 def runtime_configs(release):
@@ -130,22 +127,25 @@ def test_check_accepts_what_is_rendered(name, binary, application, tmp_path):
     """`gristmill check` with the rendered flags, environment and runtime configuration. Servers
     that are not there may be the only complaint."""
     release = chart.rendered(chart.case(name))
-    cluster = local.Cluster(release, binary, application, tmp_path)
     pods = [pod for pod in release.pods() if pod.runs_host("up")]
     assert pods
-    for pod in pods:
-        args, kept = cluster.arguments(pod), []
-        for flag, value in zip(args, [*args[1:], ""]):
-            if flag in CHECKED:
-                kept += [flag, value]
-        environment = {**cluster.clean_environment(pod), "AWS_EC2_METADATA_DISABLED": "true"}
-        answer = subprocess.run(
-            [binary, "check", "--json", *kept], env=environment, capture_output=True, text=True, timeout=120, cwd=tmp_path
-        )
-        assert answer.stdout, f"{pod.name}: {answer.stderr}"
-        report = json.loads(answer.stdout)
-        unsound = [one for one in report["backends"] if one["problem"]]
-        assert report["sound"] or unsound, f"{pod.name}: {answer.stderr}"
+    images = {release.values["image"]["repository"]: local.host_image(binary, application)}
+    with local.Cluster(release, images) as cluster:
+        for pod in pods:
+            paths = cluster.paths(pod)
+            cluster.fill(pod, paths)
+            args, kept = cluster.command(pod, paths), []
+            for flag, value in zip(args, [*args[1:], ""]):
+                if flag in CHECKED:
+                    kept += [flag, value]
+            environment = {**cluster.environment(pod, paths), "AWS_EC2_METADATA_DISABLED": "true"}
+            answer = subprocess.run(
+                [binary, "check", "--json", *kept], env=environment, capture_output=True, text=True, timeout=120, cwd=tmp_path
+            )
+            assert answer.stdout, f"{pod.name}: {answer.stderr}"
+            report = json.loads(answer.stdout)
+            unsound = [one for one in report["backends"] if one["problem"]]
+            assert report["sound"] or unsound, f"{pod.name}: {answer.stderr}"
 
 
 def compose():

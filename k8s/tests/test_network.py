@@ -28,18 +28,14 @@ class Actors:
         self.metadata = Peer("the node's metadata", address="169.254.169.254")
         self.pods = release.pods()
         self.by_component = {c: pod for pod in self.pods for c in pod.components()}
-        self.redis = self.image("redis")
-        self.postgresql = self.image("postgres")
+        self.redis = release.server("redis")
+        self.postgresql = release.server("postgresql")
         self.queue = next((pod for pod in self.pods if pod.runs_host("queue")), None)
         self.cron = next((pod for pod in self.pods if "cron" in pod.values_of("--trigger")), None)
 
     @staticmethod
     def peer(values, name):
         return Peer(name, values["namespace"], labels(values["podLabels"]))
-
-    def image(self, name):
-        wanted = self.release.values["redis" if name == "redis" else "postgresql"]["image"]["repository"]
-        return next((pod for pod in self.pods if not pod.is_spinapp and pod.containers[0]["image"].startswith(wanted + ":")), None)
 
     def http_port(self, pod):
         return 80 if pod.is_spinapp else pod.port("http")

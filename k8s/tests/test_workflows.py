@@ -9,6 +9,7 @@ import pytest
 import yaml
 
 import chart
+import schemas
 
 K8S = chart.ROOT / "k8s"
 
@@ -51,44 +52,61 @@ def test_a_workflow_may_do_little(path):
             assert not re.search(r"\$\{\{\s*github\.(head_ref|event\.)", step.get("run", "")), f"{name}: {step.get('run')}"
 
 
-@pytest.mark.parametrize("path", files("gitops"), ids=lambda path: str(path.relative_to(K8S)))
-def test_gitops_objects_are_whole(path):
-    for item in documents(path):
-        if "apiVersion" not in item:
-            continue
-        assert item["kind"], path
-        assert "metadata" in item or item["kind"] == "Kustomization", path
-        if item["kind"] == "Secret":
-            raise AssertionError(f"{path}: a Secret does not belong into Git")
+def objects(path):
+    """Those of a cluster; Kustomize's own are held against it by `test_kustomizations_build`."""
+    return [item for item in documents(path) if "apiVersion" in item and "kustomize.config" not in item["apiVersion"]]
 
 
-def chart_values(item):
-    """The values that an object gives to the chart."""
-    spec = item.get("spec", {})
-    if item["kind"] == "HelmRelease":
-        yield spec.get("values", {})
-    if item["kind"] in ("Application", "ApplicationSet"):
-        spec = spec.get("template", {}).get("spec", spec)
-        for source in [spec.get("source", {}), *spec.get("sources", [])]:
-            helm = source.get("helm", {})
-            if "valuesObject" in helm:
-                yield helm["valuesObject"]
-            for file in helm.get("valueFiles", []):
-                if "$" not in file:
-                    assert (chart.CHART / file).is_file() or (chart.ROOT / source.get("path", "")).joinpath(file).is_file(), file
+def test_each_kind_of_gitops_is_tried():
+    """No Secret among them."""
+    assert {item["kind"] for path in files("gitops") for item in objects(path)} == {"ApplicationSet", "AppProject", "GitRepository", "HelmRelease", "Namespace"}
 
 
-@pytest.mark.parametrize("path", files("gitops"), ids=lambda path: str(path.relative_to(K8S)))
-def test_gitops_values_suit_the_chart(path, tmp_path):
-    """The chart takes them over values-aws.yaml. `generate` would make new passwords each time."""
-    for item in documents(path):
-        if "apiVersion" not in item:
-            continue
-        for number, values in enumerate(chart_values(item)):
-            file = tmp_path / f"{number}.yaml"
-            file.write_text("# with: values-aws.yaml\n" + yaml.safe_dump(values))
-            release = chart.rendered(chart.Case(file))
-            assert release.values["secrets"]["mode"] != "generate"
+def gitops():
+    return [pytest.param(item, id=f"{path.parent.name}-{item['kind']}") for path in files("gitops") for item in objects(path)]
+
+
+@pytest.mark.parametrize("item", gitops())
+def test_gitops_objects_are_valid(item):
+    assert not schemas.problems(item)
+
+
+@pytest.mark.parametrize("item", gitops())
+def test_a_misspelt_field_is_refused(item):
+    for where, spoilt in schemas.misspelt(item):
+        assert schemas.problems(spoilt), where
+
+
+def test_the_project_allows_what_the_chart_makes_and_no_more():
+    """But no Secret: `secrets.mode: generate` is nothing for Argo CD."""
+    (project,) = [item for item in documents(K8S / "gitops/argocd/project.yaml")]
+    allowed = {(one["group"], one["kind"]) for one in project["spec"]["namespaceResourceWhitelist"]}
+    items = [item for case in chart.cases() for item in chart.rendered(case).objects]
+    made = {(item["apiVersion"].rpartition("/")[0], item["kind"]) for item in items}
+    assert allowed == made - {("", "Secret")}
+
+
+def values_in(folder, files):
+    values = {}
+    for file in files:
+        values = chart.merged(values, yaml.load((folder / file).read_text(), Loader=chart.Loader))
+    return values
+
+
+def assert_suits(values, folder):
+    """The chart takes these values, and makes no passwords: it would make new ones each time."""
+    file = folder / "values.yaml"
+    file.write_text(yaml.safe_dump(values))
+    release = chart.rendered(chart.Case(file))
+    assert release.objects and not release.all("Secret")
+
+
+def test_the_application_suits_the_chart(tmp_path):
+    """With the files of the chart; those of the clusters' repository are elsewhere."""
+    (item,) = [item for path in files("gitops/argocd") for item in objects(path) if item["kind"] == "ApplicationSet"]
+    (source,) = [one for one in item["spec"]["template"]["spec"]["sources"] if "helm" in one]
+    own = [file for file in source["helm"]["valueFiles"] if not file.startswith("$")]
+    assert_suits(values_in(chart.ROOT / source["path"], own), tmp_path)
 
 
 def kustomizations():
@@ -97,21 +115,16 @@ def kustomizations():
 
 @pytest.mark.parametrize("folder", kustomizations(), ids=lambda path: str(path.relative_to(K8S)))
 def test_kustomizations_build(folder, tmp_path):
-    """And what they give to the chart, the chart takes."""
+    """And what they give to the chart, suits it."""
     answer = subprocess.run([chart.KUBECTL, "kustomize", str(folder)], capture_output=True, text=True, timeout=60)
     assert answer.returncode == 0, answer.stderr
-    objects = [item for item in yaml.load_all(answer.stdout, Loader=chart.Loader) if item]
-    configs = {item["metadata"]["name"]: item["data"] for item in objects if item["kind"] == "ConfigMap"}
-    for item in objects:
-        if item["kind"] != "HelmRelease":
-            continue
-        spec = item["spec"]["chart"]["spec"]
-        assert (chart.ROOT / spec["chart"]).resolve() == (chart.ROOT / "k8s/chart").resolve()
-        values = {}
-        for file in spec["valuesFiles"]:
-            values = chart.merged(values, yaml.safe_load((chart.CHART / file.removeprefix("k8s/chart/")).read_text()))
-        for source in item["spec"].get("valuesFrom", []):
-            values = chart.merged(values, yaml.safe_load(configs[source["name"]][source["valuesKey"]]))
-        file = tmp_path / "values.yaml"
-        file.write_text(yaml.safe_dump(values))
-        assert chart.rendered(chart.Case(file)).objects
+    built = list(yaml.load_all(answer.stdout, Loader=chart.Loader))
+    assert not [problem for item in built for problem in schemas.problems(item)]
+    configs = {item["metadata"]["name"]: item["data"] for item in built if item["kind"] == "ConfigMap"}
+    (release,) = [item["spec"] for item in built if item["kind"] == "HelmRelease"]
+    spec = release["chart"]["spec"]
+    assert chart.ROOT / spec["chart"] == chart.ROOT / "k8s/chart"
+    values = values_in(chart.ROOT, spec["valuesFiles"])
+    for source in release["valuesFrom"]:
+        values = chart.merged(values, yaml.safe_load(configs[source["name"]][source["valuesKey"]]))
+    assert_suits(values, tmp_path)
