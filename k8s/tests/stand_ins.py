@@ -6,8 +6,6 @@ The names of attributes of providers' resources are the one thing it cannot know
 
 import re
 
-import hcl
-
 REFERENCE = re.compile(r"(?<![\w.\"/-])(data\.)?((?:aws|random|tls|time|null|kubernetes|helm|http)_[a-z0-9_]+)\.([A-Za-z_][\w-]*)")
 # Known only where the provider is: any value.
 ANYTHING = "terraform_data.anything.output"
