@@ -38,14 +38,14 @@ if $tls; then
     if [ ! -s ca.key ]; then
         openssl req -x509 -newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes \
             -days 3650 -subj '/CN=gristmill compose' -keyout ca.key -out ca.pem \
-            -addext 'keyUsage=critical,keyCertSign,cRLSign' 2>/dev/null
+            -addext 'keyUsage=critical,keyCertSign,cRLSign'
     fi
     openssl req -x509 -newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes \
         -days 365 -subj '/CN=localhost' -CA ca.pem -CAkey ca.key \
         -keyout server.key -out server.pem \
         -addext 'subjectAltName=DNS:localhost,DNS:redis,DNS:postgres' \
         -addext 'basicConstraints=critical,CA:FALSE' \
-        -addext 'extendedKeyUsage=serverAuth' 2>/dev/null
+        -addext 'extendedKeyUsage=serverAuth'
 else
     scheme=redis sslmode=disable
 fi

@@ -56,6 +56,7 @@ module "bastion" {
   name      = local.name
   vpc_id    = module.network.vpc_id
   subnet_id = module.network.private_subnet_ids[0]
+  cidr      = module.network.cidr
   key_arn   = module.key.arn
 }
 
@@ -147,6 +148,7 @@ module "roles" {
   external_secrets = var.external_secrets
   bucket_arn       = var.bucket ? module.bucket[0].arn : null
   secret_prefix    = local.secret_prefix
+  access_keys      = var.access_keys
 
   external_secret_arns = [module.cache.secret_arn, module.database.secret_arn]
 }

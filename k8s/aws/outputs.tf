@@ -122,6 +122,11 @@ output "database_host" {
   value       = module.database.host
 }
 
+output "database_administrator_secret_arn" {
+  description = "Secret of the database's administrator: RDS rotates it, people alone use it."
+  value       = module.database.administrator_secret_arn
+}
+
 output "registry_urls" {
   description = "Repositories of image and application."
   value       = module.registry.urls

@@ -133,7 +133,7 @@ variable "queues" {
 }
 
 variable "alarm_topic_arns" {
-  description = "SNS topics that are told of dead letters."
+  description = "SNS topics that are told of dead letters; an encrypted one must let `cloudwatch.amazonaws.com` use its key."
   type        = list(string)
   default     = []
 }
@@ -195,6 +195,12 @@ variable "release" {
   description = "The chart's `gristmill.fullname`: `gristmill` for a release of that name, else RELEASE-gristmill."
   type        = string
   default     = "gristmill"
+}
+
+variable "access_keys" {
+  description = "Names of the static keys of services, one or two. The first is in use. To rotate: put a new one before it, restart the Deployments, take the old one out."
+  type        = list(string)
+  default     = ["a"]
 }
 
 variable "keda" {

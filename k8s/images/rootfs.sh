@@ -5,7 +5,9 @@
 # Every file gets the time of SOURCE_DATE_EPOCH.
 set -euo pipefail
 
-root=${1:?usage: rootfs.sh FOLDER}
+root=${1:?usage: rootfs.sh FOLDER [STATE]}
+# Becomes /state, which must be empty.
+state=${2:-/var/empty-state}
 wasm=target/wasm32-wasip2/release
 
 install -D -m 0755 target/release/gristmill "$root/usr/local/bin/gristmill"
@@ -49,8 +51,6 @@ done
 test -n "$(ls -A "$root/usr/share/sbom")"
 install -D -m 0644 LICENSE "$root/usr/share/licenses/gristmill/LICENSE"
 
-# Becomes /state, which must be empty.
-install -d /var/empty-state
-
-find "$root" /var/empty-state -exec touch --no-dereference \
+install -d "$state"
+find "$root" "$state" -exec touch --no-dereference \
     --date="@${SOURCE_DATE_EPOCH:-0}" {} +

@@ -117,11 +117,17 @@ def merged(base, over):
     return result
 
 
+def objects_of(text):
+    """What a stream of documents makes; of a List, its items."""
+    documents = [item for item in yaml.load_all(text, Loader=Loader) if item]
+    return [item for one in documents for item in (one["items"] if one["kind"] == "List" else [one])]
+
+
 @functools.lru_cache(maxsize=None)
 def rendered(case):
     answer = template(case)
     assert answer.returncode == 0, f"{case.name}: {answer.stderr}"
-    objects = [item for item in yaml.load_all(answer.stdout, Loader=Loader) if item]
+    objects = objects_of(answer.stdout)
     values = yaml.safe_load((CHART / "values.yaml").read_text())
     for file in case.files():
         values = merged(values, yaml.safe_load(file.read_text()))

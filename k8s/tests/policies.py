@@ -201,7 +201,7 @@ def references_lead_somewhere(release):
     configs = {item["metadata"]["name"]: set(item.get("data") or {}) for item in release.all("ConfigMap")}
     elsewhere = release.values["secrets"]["mode"] == "existing"
     named = {name for name in release.values["secrets"]["names"].values() if name}
-    named.add(release.values["app"]["registrySecret"])
+    named |= {release.values["app"]["registrySecret"], release.values["authorities"]["secret"]}
     for who, kind, name, key in _references(release):
         there = secrets if kind == "Secret" else configs
         if kind == "Secret" and (elsewhere or name in named):
@@ -289,6 +289,11 @@ def selectors_match(release):
                     yield f"{label(item)}: {pod.name} has no port {endpoint['port']}"
 
 
+# A StatefulSet's pods have a label with a hash behind the name; SpinKube's have the key `app.NAME.status`; KEDA's
+# autoscaler is `keda-hpa-NAME`, which it holds to 63 itself.
+NAME_LIMITS = {"Service": 63, "Deployment": 63, "StatefulSet": 52, "SpinApp": 52, "ScaledObject": 54}
+
+
 @rule
 def names_and_labels_are_consistent(release):
     seen = set()
@@ -300,12 +305,9 @@ def names_and_labels_are_consistent(release):
         namespace = item["metadata"].get("namespace", chart.NAMESPACE)
         if namespace != chart.NAMESPACE:
             yield f"{label(item)}: in the namespace {namespace}"
-        limit = 63 if item["kind"] in ("Service", "StatefulSet", "SpinApp", "Deployment") else 253
+        limit = NAME_LIMITS.get(item["kind"], 253)
         if len(item["metadata"]["name"]) > limit:
             yield f"{label(item)}: longer than {limit}"
-        # The label of a StatefulSet's pod has a hash behind the name.
-        if item["kind"] == "StatefulSet" and len(item["metadata"]["name"]) > 52:
-            yield f"{label(item)}: its pods' labels would be too long"
         labels = item["metadata"].get("labels", {})
         for name in RECOMMENDED:
             if name not in labels:
@@ -415,6 +417,57 @@ def scaled_objects_are_sound(release):
     for pod in release.pods():
         if pod.owner["metadata"]["name"] in targets and pod.owner["spec"].get("replicas") is not None:
             yield f"{pod.name}: an upgrade would reset what the autoscaler chose"
+
+
+@rule
+def authorities_are_trusted(release):
+    """By shims and by SpinApps, where values name some."""
+    secret = release.values["authorities"]["secret"]
+    if not secret:
+        return
+    for item in release.all("SpinAppExecutor"):
+        config = item["spec"]["deploymentConfig"]
+        # SpinKube would fill a Secret that is not there yet with the public ones alone.
+        if config.get("caCertSecret") != secret or config.get("installDefaultCACerts"):
+            yield f"{label(item)}: {config}"
+    for pod in release.pods():
+        if not pod.runs_host("up"):
+            continue
+        (file,) = [entry.get("value") for _, name, entry in pod.env() if name == "SSL_CERT_FILE"] or [""]
+        volumes = [one["name"] for one in pod.spec["volumes"] if one.get("secret", {}).get("secretName") == secret]
+        mounts = [one["mountPath"] for c in pod.containers for one in c["volumeMounts"] if one["name"] in volumes]
+        if file not in [f"{path}/ca-certificates.crt" for path in mounts]:
+            yield f"{pod.name}: trusts {file or 'the public authorities alone'}"
+
+
+@rule
+def executors_come_first(release):
+    """SpinKube refuses a SpinApp whose executor is not in its namespace yet."""
+    if not release.values["spinkube"]["executor"]["create"]:
+        return
+    order = [(item["kind"], item["metadata"]["name"]) for item in release.objects]
+    for app in release.all("SpinApp"):
+        executor = ("SpinAppExecutor", app["spec"]["executor"])
+        if executor not in order or order.index(executor) > order.index(("SpinApp", app["metadata"]["name"])):
+            yield f"{label(app)}: no {executor[1]} before it"
+
+
+# Read by nobody; a pod does not start before it can be had.
+WAITS_FOR_CONFIGURATION = "SPIN_VARIABLE_RUNTIME_CONFIG_PRESENT"
+
+
+@rule
+def spinapps_wait_for_their_configuration(release):
+    """SpinKube mounts it as optional: a pod that comes before its Secret would never have it."""
+    for app in release.all("SpinApp"):
+        secret = app["spec"].get("runtimeConfig", {}).get("loadFromSecret")
+        waited_for = [
+            entry.get("valueFrom", {}).get("secretKeyRef", {})
+            for _, name, entry in chart.pod_of(app).env()
+            if name == WAITS_FOR_CONFIGURATION
+        ]
+        if secret and waited_for != [{"name": secret, "key": "runtime-config.toml"}]:
+            yield f"{label(app)}: starts without {secret}"
 
 
 def replicas_of(release, pod):

@@ -218,6 +218,26 @@ def test_queues_have_dead_letters(modules):
             assert "deadLetterTargetArn" in policy and "maxReceiveCount" in policy, f"{name}: {label}"
 
 
+def test_dead_letters_are_seen(modules):
+    """By CloudWatch, whoever is told; and by KEDA, for the chart's alert."""
+    alarm = modules["modules/queue"].resources()["aws_cloudwatch_metric_alarm", "dead_letters"].attributes
+    assert not {"count", "for_each"} & set(alarm)
+    assert "aws_sqs_queue.dead_letter.name" in alarm["dimensions"]
+    assert alarm["alarm_actions"].strip() == "var.alarm_topic_arns"
+    (depth,) = modules["modules/roles"].resources("data")["aws_iam_policy_document", "keda"].all("statement")
+    assert "dead_letter_arn" in depth.attributes["resources"]
+
+
+def test_the_application_is_not_the_administrator(modules):
+    """RDS rotates the administrator's password by itself, which pods would not survive."""
+    module = modules["modules/database"]
+    instance = module.resources()["aws_db_instance", "this"].attributes
+    assert instance["manage_master_user_password"].strip() == "true" and "password" not in instance
+    secret = module.resources()["aws_secretsmanager_secret_version", "this"].attributes["secret_string"]
+    assert "var.application_user" in secret and "random_password.application.result" in secret
+    assert instance["username"] != module.named("variable")["application_user"].attributes["default"]
+
+
 def test_queues_fit_the_application(modules):
     """The queues, and the tables, that are made by default are those that the chart uses."""
     variables = modules["."].named("variable")

@@ -4,6 +4,7 @@ import os
 import re
 import subprocess
 import sys
+import tomllib
 
 import pytest
 
@@ -68,6 +69,15 @@ def test_the_chart_fits_the_image(laptop):
         assert "/usr/local/bin/gristmill" in rootfs + text
         assert pod.values_of("--from") == ["/app/spin.toml"]
         assert "/app/spin.toml" in rootfs
+
+
+def test_the_build_sees_every_package():
+    """Cargo reads all members of the workspace, whatever is built."""
+    workspace = tomllib.loads((chart.ROOT / "Cargo.toml").read_text())["workspace"]
+    seen = (K8S / "images/Dockerfile.dockerignore").read_text().splitlines()
+    for member in workspace["members"]:
+        parts = member.split("/")
+        assert any("!" + "/".join(parts[: n + 1]) in seen for n in range(len(parts))), member
 
 
 def test_every_component_is_in_the_image():

@@ -65,6 +65,14 @@ def scaler(release):
     return first(release, "ScaledObject")["spec"]
 
 
+def executor(release):
+    return first(release, "SpinAppExecutor")["spec"]["deploymentConfig"]
+
+
+def env_of(item, name):
+    return next(entry for entry in container(item)["env"] if entry["name"] == name)
+
+
 def root_may_run(release):
     for part in (security(shim(release)), pod_spec(shim(release))["securityContext"]):
         part.pop("runAsNonRoot")
@@ -152,7 +160,9 @@ SPOILT = {
         "twice": lambda r: r.objects.append(shim(r)),
         "in the namespace other": lambda r: shim(r)["metadata"].update(namespace="other"),
         "longer than 63": lambda r: shim(r)["metadata"].update(name=64 * "x"),
-        "pods' labels would be too long": lambda r: first(r, "StatefulSet")["metadata"].update(name=53 * "x"),
+        "StatefulSet/xxxxx": lambda r: first(r, "StatefulSet")["metadata"].update(name=53 * "x"),
+        "SpinApp/xxxxx": lambda r: first(r, "SpinApp")["metadata"].update(name=53 * "x"),
+        "ScaledObject/xxxxx": lambda r: first(r, "ScaledObject")["metadata"].update(name=55 * "x"),
         "no label helm.sh/chart": lambda r: shim(r)["metadata"]["labels"].pop("helm.sh/chart"),
         "label x=1": lambda r: shim(r)["metadata"]["labels"].update(x=1),
         "labelled as another": lambda r: shim(r)["metadata"]["labels"].update({"app.kubernetes.io/component": "x"}),
@@ -174,6 +184,24 @@ SPOILT = {
         "nobody creates it": lambda r: replace_flag(
             first(r, "StatefulSet", lambda item: chart.pod_of(item).runs_host("queue")), "--create", "other"
         ),
+    },
+    "spinapps_wait_for_their_configuration": {
+        "starts without": lambda r: first(r, "SpinApp")["spec"].update(variables=[]),
+        "SpinApp/demo-gristmill-auth: starts": lambda r: first(r, "SpinApp")["spec"]["variables"][-1]["valueFrom"][
+            "secretKeyRef"
+        ].update(optional=True),
+    },
+    "executors_come_first": {
+        "SpinApp/demo-gristmill-auth: no": lambda r: r.objects.append(
+            r.objects.pop(r.objects.index(first(r, "SpinAppExecutor")))
+        ),
+        "no containerd-shim-spin": lambda r: first(r, "SpinApp")["spec"].update(executor="containerd-shim-spin"),
+    },
+    "authorities_are_trusted": {
+        "{'runtimeClassName": ("authorities", lambda r: executor(r).pop("caCertSecret")),
+        "installDefaultCACerts": ("authorities", lambda r: executor(r).update(installDefaultCACerts=True)),
+        "trusts the public": ("authorities", lambda r: container(shim(r))["env"].remove(env_of(shim(r), "SSL_CERT_FILE"))),
+        "trusts /etc/ssl": ("authorities", lambda r: env_of(shim(r), "SSL_CERT_FILE").update(value="/etc/ssl/x")),
     },
     "scaled_objects_are_sound": {
         "no {'": lambda r: scaler(r)["scaleTargetRef"].update(name="nobody"),

@@ -8,6 +8,11 @@ import chart
 from network import Peer, allowed
 
 
+def selector(text):
+    """Labels of `key=value,…`."""
+    return labels(dict(one.split("=", 1) for one in text.split(",") if one))
+
+
 def labels(mapping):
     return tuple(sorted((mapping or {}).items()))
 
@@ -35,7 +40,7 @@ class Actors:
 
     @staticmethod
     def peer(values, name):
-        return Peer(name, values["namespace"], labels(values["podLabels"]))
+        return Peer(name, values["namespace"], selector(values["pods"]))
 
     def http_port(self, pod):
         return 80 if pod.is_spinapp else pod.port("http")
@@ -98,6 +103,13 @@ def needed(actors):
         pod = actors.by_component.get(service["components"][0])
         if pod and service.get("enabled", True) and values["ingress"]["enabled"]:
             yield actors.ingress, pod, actors.http_port(pod)
+            for cidr in values["networkPolicy"]["ingressController"]["cidrs"]:
+                yield Peer("a node's network", address=cidr.split("/")[0]), pod, actors.http_port(pod)
+    if values["spinkube"]["executor"]["otlpEndpoint"]:
+        collector = actors.peer(values["networkPolicy"]["otlp"], "the collector")
+        port = int(values["spinkube"]["executor"]["otlpEndpoint"].rsplit(":", 1)[1])
+        for app in (pod for pod in actors.pods if pod.is_spinapp):
+            yield app, collector, port
     if actors.queue and values["keda"]["enabled"]:
         yield actors.keda, actors.queue, 9324
     if values["monitoring"]["podMonitor"]["enabled"] or values["monitoring"]["serviceMonitor"]["enabled"]:

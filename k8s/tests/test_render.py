@@ -44,8 +44,8 @@ def test_nothing_is_left_over_of_templates(release):
 
 def test_rendering_again_gives_the_same(laptop):
     """But for generated passwords, which live in Secrets, and for what hashes them."""
-    again = yaml.safe_load_all(chart.template(chart.case("laptop")).stdout)
-    for first, second in zip(laptop.objects, [item for item in again if item]):
+    again = chart.objects_of(chart.template(chart.case("laptop")).stdout)
+    for first, second in zip(laptop.objects, again, strict=True):
         if first["kind"] != "Secret":
             assert first == second
 

@@ -133,6 +133,8 @@ pub struct Metrics {
     pub paused: Family<ComponentLabels, Gauge>,
     /// Messages, or batches, that consumers may have handled at once.
     pub concurrency_limit: Family<ComponentLabels, Gauge>,
+    /// Messages not settled for good at the last receive that the redrive policy allows.
+    pub exhausted: Family<ComponentLabels, Counter>,
     /// Messages handled again that had been begun before, and whose end is unknown.
     pub reinvocations: Family<ComponentLabels, Counter>,
     /// Ticks of schedules that came while a call ran.
@@ -173,6 +175,7 @@ impl Metrics {
             receive_errors: Family::default(),
             paused: Family::default(),
             concurrency_limit: Family::default(),
+            exhausted: Family::default(),
             reinvocations: Family::default(),
             ticks_missed: Family::default(),
             redis_lost: Family::default(),
@@ -230,6 +233,11 @@ impl Metrics {
             "receive_errors",
             "Receive calls that failed",
             self.receive_errors.clone(),
+        );
+        r.register(
+            "messages_exhausted",
+            "Messages not settled for good at the last receive that the redrive policy allows",
+            self.exhausted.clone(),
         );
         r.register(
             "reinvocations",

@@ -151,6 +151,10 @@ fn scenario(mut run: Run) {
     let failed = run.dead_letter("jobs-dlq");
     assert_eq!(failed["Body"], "error 1");
     assert_eq!(run.attempts("error 1").len(), 5);
+    let exhausted = run
+        .app
+        .metric("gristmill_messages_exhausted_total", "worker");
+    assert_eq!(exhausted as u64, 1);
     run.wait_for_depth("jobs", [0, 0]);
     for n in 0..20 {
         assert_eq!(run.attempts(&format!("note {n}")).len(), 1, "message {n}");

@@ -82,6 +82,11 @@ fn heartbeats_end_with_the_call_whatever_way_it_ends() {
     ];
     let ends = ends.map(|settlement| settled(&app, settlement));
     assert_eq!(ends, [1, 1, 5, 15, 0, 0]);
+    // All dead letters but the rejected one.
+    let exhausted = app.metric("gristmill_messages_exhausted_total", "worker");
+    assert_eq!(exhausted as u64, 4);
+    let last = "had its last try: the queue moves it to `jobs-dlq`";
+    assert_eq!(app.log().matches(last).count(), 4);
 }
 
 /// The default deadline is below the visibility timeout, and what it stops is settled.

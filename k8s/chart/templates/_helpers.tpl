@@ -1,21 +1,26 @@
 {{/* Names, labels, and what each workload is and reaches. Everything else asks here. */}}
 
 {{- define "gristmill.name" -}}
-{{- default .Chart.Name .Values.nameOverride | trunc 40 | trimSuffix "-" -}}
+{{- default .Chart.Name .Values.nameOverride | trunc 36 | trimSuffix "-" -}}
 {{- end }}
 
-{{/* Forty characters leave room for `-worker-` and a queue's name. */}}
+{{/* 36 characters leave room for what comes behind: SpinKube's and KEDA's limits are in the refusals. */}}
 {{- define "gristmill.fullname" -}}
 {{- if .Values.fullnameOverride -}}
-{{- .Values.fullnameOverride | trunc 40 | trimSuffix "-" -}}
+{{- .Values.fullnameOverride | trunc 36 | trimSuffix "-" -}}
 {{- else -}}
 {{- $name := default .Chart.Name .Values.nameOverride -}}
 {{- if contains $name .Release.Name -}}
-{{- .Release.Name | trunc 40 | trimSuffix "-" -}}
+{{- .Release.Name | trunc 36 | trimSuffix "-" -}}
 {{- else -}}
-{{- printf "%s-%s" .Release.Name $name | trunc 40 | trimSuffix "-" -}}
+{{- printf "%s-%s" .Release.Name $name | trunc 36 | trimSuffix "-" -}}
 {{- end -}}
 {{- end -}}
+{{- end }}
+
+{{/* The SpinAppExecutor of the SpinApps. */}}
+{{- define "gristmill.executorName" -}}
+{{- default (include "gristmill.fullname" .) .Values.spinkube.executor.name -}}
 {{- end }}
 
 {{/* What selects: never changes over upgrades. Arguments: dict root workload. */}}
@@ -272,7 +277,7 @@ gristmill/reaches-{{ . }}: "true"
 
 {{/* Changes when what pods read at start changes; secrets are not in it: k8s/README.md, rotation. */}}
 {{- define "gristmill.podAnnotations" -}}
-gristmill/configuration: {{ list (include "gristmill.plainVariables" .root) .root.Values.stores .root.Values.database .root.Values.redis.host .root.Values.redis.tls .root.Values.postgresql.host .root.Values.postgresql.sslmode | toJson | sha256sum | trunc 16 | quote }}
+gristmill/configuration: {{ list (include "gristmill.plainVariables" .root) (include "gristmill.runtimeConfig" (list .root "")) (include "gristmill.databaseUrl" (list .root .root.Values.postgresql.username "")) .root.Values.secrets.names .root.Values.authorities | toJson | sha256sum | trunc 16 | quote }}
 {{- with .w.spec.podAnnotations }}
 {{ toYaml . }}
 {{- end }}

@@ -113,14 +113,17 @@ metadata:
     {{- include "gristmill.labels" (dict "root" .root) | nindent 4 }}
 {{- end }}
 
-{{/* Pods of another namespace, as a peer. Arguments: namespace, podLabels. */}}
+{{/* Pods of another namespace, as a peer. Arguments: namespace, pods (`key=value,…`). */}}
 {{- define "gristmill.otherNamespace" -}}
 - namespaceSelector:
     matchLabels:
       kubernetes.io/metadata.name: {{ .namespace }}
-  {{- with .podLabels }}
+  {{- with .pods }}
   podSelector:
     matchLabels:
-      {{- toYaml . | nindent 6 }}
+      {{- range splitList "," . }}
+      {{- $label := splitn "=" 2 . }}
+      {{ $label._0 }}: {{ $label._1 | quote }}
+      {{- end }}
   {{- end }}
 {{- end }}

@@ -21,6 +21,9 @@
 {{- if and $s.autoscaling.enabled (not (dig "requests" "cpu" "" $s.resources)) -}}
 {{- fail (printf "services.%s.resources.requests.cpu is missing: its HorizontalPodAutoscaler divides by it" $name) -}}
 {{- end -}}
+{{- if and (eq $.Values.http.runtime "shim") (lt (int64 $s.gracePeriodSeconds) (add (int64 $.Values.shim.requestTimeoutSeconds) 3)) -}}
+{{- fail (printf "services.%s.gracePeriodSeconds = %d is below shim.requestTimeoutSeconds = %d and 3 s: a roll-out would cut requests off" $name (int64 $s.gracePeriodSeconds) (int64 $.Values.shim.requestTimeoutSeconds)) -}}
+{{- end -}}
 {{- range $s.components -}}
 {{- if hasKey $components . -}}{{- fail (printf "services.%s.components: %q is already in %s" $name . (get $components .)) -}}{{- end -}}
 {{- $_ := set $components . (printf "services.%s" $name) -}}
@@ -35,6 +38,17 @@
 {{- end -}}
 {{- range $callee, $variable := $s.uses.services -}}
 {{- if not (hasKey $services $callee) -}}{{- fail (printf "services.%s.uses.services: there is no enabled service %q in `services`" $name $callee) -}}{{- end -}}
+{{- end -}}
+{{- end -}}
+
+{{- $fullname := include "gristmill.fullname" . -}}
+{{- range $name, $w := $workloads -}}
+{{- $full := printf "%s-%s" $fullname $name -}}
+{{- if and (eq $w.kind "service") (eq $.Values.http.runtime "spinkube") (gt (len $full) 52) -}}
+{{- fail (printf "services.%s: the SpinApp's name %q has %d characters, and SpinKube's label app.NAME.status lets 52; shorten the service or fullnameOverride" $name $full (len $full)) -}}
+{{- end -}}
+{{- if and (eq $w.kind "worker") $.Values.keda.enabled (gt (len $full) 54) -}}
+{{- fail (printf "queues.%s: the ScaledObject's name %q has %d characters, and KEDA's keda-hpa-NAME lets 54; shorten the queue or fullnameOverride" $w.key $full (len $full)) -}}
 {{- end -}}
 {{- end -}}
 
@@ -147,8 +161,11 @@
 {{- fail "aws.consumerCredentials = \"podIdentity\" with queueServer.enabled = true: the embedded queue needs no identity, and the credential chain would wait for one; set \"secret\"" -}}
 {{- end -}}
 
-{{- if and .Values.spinkube.executor.create (ne .Values.http.runtime "spinkube") -}}
-{{- fail (printf "spinkube.executor.create = true with http.runtime = %q" .Values.http.runtime) -}}
+{{- $executor := .Values.spinkube.executor -}}
+{{- if and (eq .Values.http.runtime "spinkube") (not $executor.create) -}}
+{{- if not $executor.name -}}{{- fail "spinkube.executor.name is empty, and spinkube.executor.create is false: name the SpinAppExecutor of this namespace" -}}{{- end -}}
+{{- if .Values.authorities.secret -}}{{- fail (printf "authorities.secret = %q with spinkube.executor.create = false: SpinApps trust what their executor names; create it here" .Values.authorities.secret) -}}{{- end -}}
+{{- if $executor.otlpEndpoint -}}{{- fail (printf "spinkube.executor.otlpEndpoint = %q with spinkube.executor.create = false: it is that of a created one" $executor.otlpEndpoint) -}}{{- end -}}
 {{- end -}}
 {{- if and (not .Values.serviceAccounts.create) (not .Values.serviceAccounts.name) -}}
 {{- fail "serviceAccounts.name is empty, and serviceAccounts.create is false: name one that is there" -}}

@@ -23,6 +23,10 @@
       key: aws_secret_access_key
 {{- end }}
 {{- end }}
+{{- if $root.Values.authorities.secret }}
+- name: SSL_CERT_FILE
+  value: /etc/gristmill-authorities/ca-certificates.crt
+{{- end }}
 {{- if and $root.Values.app.registrySecret (hasPrefix "oci://" $root.Values.app.from) }}
 - name: DOCKER_CONFIG
   value: /etc/gristmill-registry
@@ -166,6 +170,9 @@ containers:
       {{- if or $w.uses.stores $w.uses.sql }}
       - { name: runtime-config, mountPath: /etc/gristmill, readOnly: true }
       {{- end }}
+      {{- if $root.Values.authorities.secret }}
+      - { name: authorities, mountPath: /etc/gristmill-authorities, readOnly: true }
+      {{- end }}
       {{- if $registry }}
       - { name: registry, mountPath: /etc/gristmill-registry, readOnly: true }
       {{- end }}
@@ -183,6 +190,13 @@ volumes:
       secretName: {{ include "gristmill.secretName" (list $root "runtimeConfig") }}
       defaultMode: 0440
       items: [{ key: runtime-config.toml, path: runtime-config.toml }]
+  {{- end }}
+  {{- with $root.Values.authorities.secret }}
+  - name: authorities
+    secret:
+      secretName: {{ . }}
+      defaultMode: 0440
+      items: [{ key: ca-certificates.crt, path: ca-certificates.crt }]
   {{- end }}
   {{- if $registry }}
   - name: registry

@@ -67,7 +67,7 @@ impl Running {
                         .await
                 }
             };
-            self.count(label)
+            self.count(received, label)
         };
         join_all(unit.iter().zip(leases).map(settle)).await
     }
@@ -116,7 +116,7 @@ impl Running {
                 SettlementLabel::Deleted => SettlementLabel::Duplicate,
                 other => other,
             };
-            *fate = self.count(label);
+            *fate = self.count(received, label);
         };
         join_all(asked.into_iter().zip(begun).map(settle)).await;
     }

@@ -62,6 +62,7 @@ pub struct Consumer {
 pub(super) struct Counters {
     received: Counter,
     pub(super) filtered: Counter,
+    pub(super) exhausted: Counter,
     receive_errors: Counter,
     pub(super) heartbeats: Counter,
     entry_retries: Counter,
@@ -114,6 +115,7 @@ impl Consumer {
             counters: Counters {
                 received: metrics.received.get_or_create_owned(&labels),
                 filtered: metrics.filtered.get_or_create_owned(&labels),
+                exhausted: metrics.exhausted.get_or_create_owned(&labels),
                 receive_errors: metrics.receive_errors.get_or_create_owned(&labels),
                 heartbeats: metrics.heartbeats.get_or_create_owned(&labels),
                 entry_retries: metrics.entry_retries.get_or_create_owned(&labels),

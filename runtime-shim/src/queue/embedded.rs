@@ -14,7 +14,8 @@ use local_queue::{
 
 use super::message::{AttributeValue, CustomAttribute, Receipt, Received};
 use super::source::{
-    ConnectError, EntryOutcome, QueueFacts, REASON_ATTRIBUTE, SourceError, is_fifo,
+    ConnectError, EntryOutcome, QueueFacts, REASON_ATTRIBUTE, Redrive, SourceError, is_fifo,
+    queue_of_arn,
 };
 use crate::app::QueueUrl;
 use crate::embedded_origin::origin_of;
@@ -132,13 +133,17 @@ impl EmbeddedQueue {
             url: url.to_string(),
             reason: error.to_string(),
         })?;
-        let redrive = description.settings.redrive;
+        let redrive = description.settings.redrive.and_then(|policy| {
+            Some(Redrive {
+                target: queue_of_arn(&policy.target_arn)?,
+                max_receives: policy.max_receive_count,
+            })
+        });
         let facts = QueueFacts {
             name: name.to_string(),
             // A queue may hide nothing; a consumer needs a lease to work under.
             visibility: Duration::from_secs(description.settings.visibility_secs.max(1).into()),
-            dead_letter: redrive
-                .and_then(|policy| policy.target_arn.rsplit(':').next().map(str::to_owned)),
+            redrive,
         };
         Ok(EmbeddedSource {
             queue: self.queue.clone(),

@@ -84,7 +84,30 @@ pub(super) struct QueueFacts {
     /// How long a received message stays hidden.
     pub(super) visibility: Duration,
     /// Where messages go that are received too often.
-    pub(super) dead_letter: Option<String>,
+    pub(super) redrive: Option<Redrive>,
+}
+
+/// The queue's redrive policy.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Redrive {
+    /// Name of the dead-letter queue.
+    pub(super) target: String,
+    /// A message received so often goes there when it would be received again.
+    pub(super) max_receives: u32,
+}
+
+impl Redrive {
+    /// From the attribute `RedrivePolicy`. SQS API Reference, `SetQueueAttributes`.
+    pub(super) fn parse(policy: &str) -> Option<Self> {
+        let policy: serde_json::Value = serde_json::from_str(policy).ok()?;
+        let max = policy.get("maxReceiveCount")?;
+        // SQS returns it as it was set: a number, or a number in quotes.
+        let max = max.as_u64().or_else(|| max.as_str()?.parse().ok())?;
+        Some(Self {
+            target: queue_of_arn(policy.get("deadLetterTargetArn")?.as_str()?)?,
+            max_receives: u32::try_from(max).ok()?,
+        })
+    }
 }
 
 /// A queue to consume.
@@ -110,7 +133,7 @@ impl QueueSource {
         Ok(Self::Sqs(SqsSource::connect(url, aws, anonymous).await?))
     }
 
-    fn facts(&self) -> &QueueFacts {
+    pub(super) fn facts(&self) -> &QueueFacts {
         match self {
             Self::Embedded(source) => source.facts(),
             Self::Sqs(source) => source.facts(),
@@ -183,7 +206,7 @@ impl QueueSource {
         message: &Received,
         note: &str,
     ) -> Result<(), DeadLetterError> {
-        let Some(target) = &self.facts().dead_letter else {
+        let Some(Redrive { target, .. }) = &self.facts().redrive else {
             return Err(DeadLetterError::NoQueue);
         };
         if !note_fits(message, note) {
@@ -206,11 +229,29 @@ pub(super) fn is_fifo(name: &str) -> bool {
 }
 
 /// The name of the queue in an ARN, `arn:aws:sqs:region:account:name`.
-pub(super) fn dead_letter_name(redrive_policy: &str) -> Option<String> {
-    let policy: serde_json::Value = serde_json::from_str(redrive_policy).ok()?;
-    let arn = policy.get("deadLetterTargetArn")?.as_str()?;
+pub(super) fn queue_of_arn(arn: &str) -> Option<String> {
     arn.rsplit(':')
         .next()
         .filter(|name| !name.is_empty())
         .map(str::to_owned)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_redrive_policy_has_a_number_or_its_text() {
+        let arn = "arn:aws:sqs:us-east-1:000000000000:jobs-dlq";
+        for max in ["5", "\"5\""] {
+            let policy = format!(r#"{{"deadLetterTargetArn":"{arn}","maxReceiveCount":{max}}}"#);
+            let expected = Redrive {
+                target: "jobs-dlq".to_owned(),
+                max_receives: 5,
+            };
+            assert_eq!(Redrive::parse(&policy), Some(expected));
+        }
+        assert_eq!(Redrive::parse(r#"{"maxReceiveCount":5}"#), None);
+        assert_eq!(Redrive::parse("no policy"), None);
+    }
 }

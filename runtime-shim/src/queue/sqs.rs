@@ -17,8 +17,7 @@ use aws_sdk_sqs::types::{
 pub(super) use self::produce::{CallError, Sending};
 use super::message::{AttributeValue, CustomAttribute, Receipt, Received};
 use super::source::{
-    ConnectError, EntryOutcome, QueueFacts, REASON_ATTRIBUTE, SourceError, dead_letter_name,
-    is_fifo,
+    ConnectError, EntryOutcome, QueueFacts, REASON_ATTRIBUTE, Redrive, SourceError, is_fifo,
 };
 use crate::app::QueueUrl;
 use crate::aws::{self, AwsSettings, Calling, Identity, explain};
@@ -67,15 +66,15 @@ impl SqsSource {
             .and_then(|secs| secs.parse().ok())
             .map_or(LEAST_VISIBILITY, Duration::from_secs)
             .max(LEAST_VISIBILITY);
-        let dead_letter =
-            attribute(QueueAttributeName::RedrivePolicy).and_then(|p| dead_letter_name(p));
-        let dead_letter_url = match &dead_letter {
+        let redrive =
+            attribute(QueueAttributeName::RedrivePolicy).and_then(|policy| Redrive::parse(policy));
+        let dead_letter_url = match &redrive {
             None => None,
-            Some(name) => {
-                let answer = client.get_queue_url().queue_name(name).send().await;
+            Some(Redrive { target, .. }) => {
+                let answer = client.get_queue_url().queue_name(target).send().await;
                 let answer = answer.map_err(|error| {
                     fail(format!(
-                        "its dead-letter queue `{name}`: {}",
+                        "its dead-letter queue `{target}`: {}",
                         explain(&error)
                     ))
                 })?;
@@ -85,7 +84,7 @@ impl SqsSource {
         let facts = QueueFacts {
             name: url.name().to_owned(),
             visibility,
-            dead_letter,
+            redrive,
         };
         Ok(Self {
             client,

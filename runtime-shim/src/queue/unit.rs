@@ -376,7 +376,7 @@ impl Running {
                 SettlementLabel::Retried => SettlementLabel::Released,
                 other => other,
             };
-            self.count(label);
+            self.count(received, label);
         };
         join_all(messages.into_iter().map(release)).await;
     }
@@ -410,7 +410,7 @@ impl Running {
                 SettlementLabel::Expired
             }
         };
-        let fate = self.count(label);
+        let fate = self.count(received, label);
         if let Some(group) = received.group().filter(|_| self.consumer.source.is_fifo()) {
             match fate {
                 Fate::Gone => self.bystanders.gone(group, &received.id),
@@ -420,12 +420,26 @@ impl Running {
         fate
     }
 
-    pub(super) fn count(&self, settlement: SettlementLabel) -> Fate {
-        let settled = &self.consumer.counters.settled;
+    /// Counts what was done with `received`. When it was held at its last receive, says
+    /// so: the queue then moves it, and tells nobody.
+    pub(super) fn count(&self, received: &Received, settlement: SettlementLabel) -> Fate {
+        let counters = &self.consumer.counters;
+        let settled = &counters.settled;
         if let Some((_, counter)) = settled.iter().find(|(label, _)| *label == settlement) {
             counter.inc();
         }
-        settlement.into()
+        let fate = settlement.into();
+        let redrive = self.consumer.source.facts().redrive.as_ref();
+        let exhausted = redrive.filter(|it| received.receive_count >= it.max_receives);
+        if let (Fate::Held, Some(redrive)) = (fate, exhausted) {
+            counters.exhausted.inc();
+            tracing::error!(
+                component = %self.consumer.trigger.component, message_id = received.id,
+                receive_count = received.receive_count,
+                "the message had its last try: the queue moves it to `{}`", redrive.target
+            );
+        }
+        fate
     }
 
     async fn settle_as(

@@ -27,10 +27,9 @@ variable "key_arn" {
   type        = string
 }
 
-variable "egress_ports" {
-  description = "TCP ports that it reaches: HTTPS, and those of cache and database."
-  type        = set(number)
-  default     = [443, 5432, 6379]
+variable "cidr" {
+  description = "Network of the VPC: cache and database are there."
+  type        = string
 }
 
 data "aws_partition" "current" {}
@@ -71,13 +70,17 @@ resource "aws_security_group" "this" {
 }
 
 resource "aws_vpc_security_group_egress_rule" "this" {
-  for_each          = { for port in var.egress_ports : tostring(port) => port }
+  for_each = {
+    https    = { port = 443, cidr = "0.0.0.0/0" }
+    database = { port = 5432, cidr = var.cidr }
+    cache    = { port = 6379, cidr = var.cidr }
+  }
   security_group_id = aws_security_group.this.id
-  description       = "Out by TCP ${each.key}"
+  description       = "To ${each.key}"
   ip_protocol       = "tcp"
-  from_port         = each.value
-  to_port           = each.value
-  cidr_ipv4         = "0.0.0.0/0"
+  from_port         = each.value.port
+  to_port           = each.value.port
+  cidr_ipv4         = each.value.cidr
 }
 
 resource "aws_instance" "this" {

@@ -1,8 +1,11 @@
 # PostgreSQL for accounts and catalog: encrypted, backed up, TLS only.
 #
-# The password is made here, of letters and digits, so that it stands in
-# `database_url` as it is; one that RDS rotates by itself would cut off pods that
-# run, as they read it when they start.
+# Two users. The administrator's password is RDS's own affair, which makes it, keeps
+# it in Secrets Manager and rotates it; people alone use it. The application's user
+# is made by hand (k8s/aws/README.md), as only the network reaches the database; its
+# password is made here, of letters and digits, so that it stands in `database_url`
+# as it is, and changes by a procedure alone: pods read it when they start, and one
+# that changed by itself would cut them off.
 
 variable "name" {
   description = "Name of the instance."
@@ -64,8 +67,14 @@ variable "deletion_protection" {
   default     = true
 }
 
+variable "application_user" {
+  description = "User of the application; not the administrator."
+  type        = string
+  default     = "gristmill"
+}
+
 variable "secret_name" {
-  description = "Name of the secret with user and password, as `external` secrets of the chart read it."
+  description = "Name of the secret with the application's user and password, as `external` secrets of the chart read it."
   type        = string
 }
 
@@ -76,15 +85,15 @@ variable "key_arn" {
 
 data "aws_partition" "current" {}
 
-resource "random_password" "this" {
+resource "random_password" "application" {
   length  = 48
   special = false
 }
 
 resource "aws_secretsmanager_secret" "this" {
-  #checkov:skip=CKV2_AWS_57:pods read the password when they start: a rotation is `-replace` of it and a restart
+  #checkov:skip=CKV2_AWS_57:pods read the password when they start: README.md has the rotation
   name                    = var.secret_name
-  description             = "User and password of the database ${var.name}"
+  description             = "The application's user and password of the database ${var.name}"
   kms_key_id              = var.key_arn
   recovery_window_in_days = 7
 }
@@ -92,8 +101,8 @@ resource "aws_secretsmanager_secret" "this" {
 resource "aws_secretsmanager_secret_version" "this" {
   secret_id = aws_secretsmanager_secret.this.id
   secret_string = jsonencode({
-    username = aws_db_instance.this.username
-    password = random_password.this.result
+    username = var.application_user
+    password = random_password.application.result
   })
 }
 
@@ -169,7 +178,7 @@ resource "aws_db_instance" "this" {
   engine_version             = var.engine_version
   instance_class             = var.instance_class
   db_name                    = "gristmill"
-  username                   = "gristmill"
+  username                   = "gristmill_admin"
   port                       = 5432
   parameter_group_name       = aws_db_parameter_group.this.name
   db_subnet_group_name       = aws_db_subnet_group.this.name
@@ -179,7 +188,8 @@ resource "aws_db_instance" "this" {
   ca_cert_identifier         = "rds-ca-rsa2048-g1"
   auto_minor_version_upgrade = true
 
-  password                            = random_password.this.result
+  manage_master_user_password         = true
+  master_user_secret_kms_key_id       = var.key_arn
   iam_database_authentication_enabled = true
 
   storage_type          = "gp3"
@@ -206,6 +216,11 @@ resource "aws_db_instance" "this" {
 output "host" {
   description = "Name of the server."
   value       = aws_db_instance.this.address
+}
+
+output "administrator_secret_arn" {
+  description = "Secret of RDS's own, with the properties `username` and `password` of the administrator."
+  value       = aws_db_instance.this.master_user_secret[0].secret_arn
 }
 
 output "secret_arn" {

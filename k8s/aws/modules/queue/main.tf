@@ -41,7 +41,7 @@ variable "key_arn" {
 }
 
 variable "alarm_topic_arns" {
-  description = "SNS topics that are told when something is in the dead-letter queue."
+  description = "SNS topics that are told when something is in the dead-letter queue; empty: the alarm shows in CloudWatch alone."
   type        = list(string)
   default     = []
 }
@@ -115,9 +115,8 @@ resource "aws_sqs_queue_policy" "tls_only" {
 }
 
 resource "aws_cloudwatch_metric_alarm" "dead_letters" {
-  count               = length(var.alarm_topic_arns) > 0 ? 1 : 0
   alarm_name          = "${local.dead_letter_name}-not-empty"
-  alarm_description   = "A message was given up: see its attribute gristmill.reason"
+  alarm_description   = "A message was rejected (its attribute gristmill.reason says why), or failed at each receive (the consumer's log does)"
   namespace           = "AWS/SQS"
   metric_name         = "ApproximateNumberOfMessagesVisible"
   dimensions          = { QueueName = aws_sqs_queue.dead_letter.name }

@@ -1,6 +1,6 @@
 # Static keys for what runs in SpinApps, where the component signs for itself
-# (variables `aws_access_key_id`, `s3_access_key_id`). `-replace` of a key makes a
-# new one; External Secrets brings it to the cluster.
+# (variables `aws_access_key_id`, `s3_access_key_id`). `access_keys` rotates them;
+# External Secrets brings the new one to the cluster.
 
 locals {
   has_bucket  = var.bucket_arn != null
@@ -41,11 +41,12 @@ resource "aws_iam_user_policy" "producer" {
 }
 
 resource "aws_iam_access_key" "producer" {
-  user = aws_iam_user.producer.name
+  for_each = toset(var.access_keys)
+  user     = aws_iam_user.producer.name
 }
 
 resource "aws_secretsmanager_secret" "producer" {
-  #checkov:skip=CKV2_AWS_57:access keys have no rotation function: `-replace` makes a new one
+  #checkov:skip=CKV2_AWS_57:access keys have no rotation function: `access_keys` rotates them
   name                    = "${var.secret_prefix}/producer"
   description             = "Key that sends to the queues"
   kms_key_id              = var.key_arn
@@ -55,8 +56,8 @@ resource "aws_secretsmanager_secret" "producer" {
 resource "aws_secretsmanager_secret_version" "producer" {
   secret_id = aws_secretsmanager_secret.producer.id
   secret_string = jsonencode({
-    aws_access_key_id     = aws_iam_access_key.producer.id
-    aws_secret_access_key = aws_iam_access_key.producer.secret
+    aws_access_key_id     = aws_iam_access_key.producer[var.access_keys[0]].id
+    aws_secret_access_key = aws_iam_access_key.producer[var.access_keys[0]].secret
   })
 }
 
@@ -105,12 +106,12 @@ resource "aws_iam_user_policy" "bucket" {
 }
 
 resource "aws_iam_access_key" "bucket" {
-  count = local.has_bucket ? 1 : 0
-  user  = aws_iam_user.bucket[0].name
+  for_each = toset(local.has_bucket ? var.access_keys : [])
+  user     = aws_iam_user.bucket[0].name
 }
 
 resource "aws_secretsmanager_secret" "bucket" {
-  #checkov:skip=CKV2_AWS_57:access keys have no rotation function: `-replace` makes a new one
+  #checkov:skip=CKV2_AWS_57:access keys have no rotation function: `access_keys` rotates them
   count                   = local.has_bucket ? 1 : 0
   name                    = "${var.secret_prefix}/bucket"
   description             = "Key that reads and writes pictures"
@@ -122,7 +123,7 @@ resource "aws_secretsmanager_secret_version" "bucket" {
   count     = local.has_bucket ? 1 : 0
   secret_id = aws_secretsmanager_secret.bucket[0].id
   secret_string = jsonencode({
-    s3_access_key_id     = aws_iam_access_key.bucket[0].id
-    s3_secret_access_key = aws_iam_access_key.bucket[0].secret
+    s3_access_key_id     = aws_iam_access_key.bucket[var.access_keys[0]].id
+    s3_secret_access_key = aws_iam_access_key.bucket[var.access_keys[0]].secret
   })
 }

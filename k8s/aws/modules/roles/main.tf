@@ -104,13 +104,13 @@ resource "aws_eks_pod_identity_association" "workload" {
   role_arn        = aws_iam_role.workload[each.key].arn
 }
 
-# --- KEDA: how deep the queues are.
+# --- KEDA: how deep the queues and their dead-letter queues are.
 
 data "aws_iam_policy_document" "keda" {
   statement {
     sid       = "Depth"
     actions   = ["sqs:GetQueueAttributes"]
-    resources = [for queue in var.queues : queue.arn]
+    resources = flatten([for queue in var.queues : [queue.arn, queue.dead_letter_arn]])
   }
 }
 

@@ -80,3 +80,13 @@ variable "secret_prefix" {
   description = "Prefix of the names of secrets."
   type        = string
 }
+
+variable "access_keys" {
+  description = "Names of the keys of each machine's user, one or two: the first is in the secret, both are valid."
+  type        = list(string)
+
+  validation {
+    condition     = length(var.access_keys) >= 1 && length(var.access_keys) <= 2
+    error_message = "Give one name or two: IAM keeps no more keys of a user."
+  }
+}

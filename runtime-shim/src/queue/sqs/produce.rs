@@ -16,7 +16,7 @@ use crate::aws::{AwsSettings, explain};
 use crate::embedded_origin::EMBEDDED_ORIGIN;
 use crate::queue::message::AttributeValue;
 use crate::queue::producer::Outgoing;
-use crate::queue::source::{QueueFacts, dead_letter_name};
+use crate::queue::source::{QueueFacts, Redrive};
 
 /// A call that failed as a whole.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -156,7 +156,8 @@ impl SqsSource {
     /// The name of its dead-letter queue.
     pub(in crate::queue) async fn dead_letter_queue(&self) -> Result<Option<String>, CallError> {
         let policy = attribute(&self.client, &self.url, QueueAttributeName::RedrivePolicy).await?;
-        Ok(policy.and_then(|policy| dead_letter_name(&policy)))
+        let redrive = policy.and_then(|policy| Redrive::parse(&policy));
+        Ok(redrive.map(|redrive| redrive.target))
     }
 
     /// About how many messages wait in it.
@@ -175,7 +176,7 @@ fn unknown(name: &str) -> QueueFacts {
     QueueFacts {
         name: name.to_owned(),
         visibility: LEAST_VISIBILITY,
-        dead_letter: None,
+        redrive: None,
     }
 }
 
