@@ -3,6 +3,7 @@ environment, files and probes. The tests use what the pods offer, stop them, and
 
 import json
 import os
+import re
 import struct
 import zlib
 
@@ -247,6 +248,23 @@ def test_without_its_database_the_backlog_waits(mill):
     mill.start()
     for process in (worker, service):
         local.wait_for(process.is_ready, SEEN, process.told)
+    local.wait_for(lambda: all(mill.has_thumbnail(token, image) for image in backlog), SEEN, worker.told)
+    assert mill.dead_letters("images") == 0
+
+
+def test_a_worker_that_starts_without_its_database_waits(mill):
+    """As KEDA starts one for a backlog, in an outage: what it receives first fails once, and the rest stays."""
+    token = mill.login("early")
+    database = mill.server("postgresql")
+    mill.runner("images-worker").terminate()
+    backlog = [mill.upload(token) for _ in range(8)]
+    database.terminate()
+    worker = mill.cluster.launch(mill.release.runner("images-worker"))
+    wait_until_unready(worker, f"postgres {database.address(5432)}")
+    status, metrics = worker.get("/metrics", "admin")
+    retried = re.findall(r'^gristmill_messages_settled_total\{.*"retried"\} (\d+)', metrics, re.M)
+    assert status == 200 and 1 <= sum(map(int, retried)) <= len(backlog), metrics
+    mill.start()
     local.wait_for(lambda: all(mill.has_thumbnail(token, image) for image in backlog), SEEN, worker.told)
     assert mill.dead_letters("images") == 0
 

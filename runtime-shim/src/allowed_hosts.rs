@@ -222,6 +222,18 @@ impl AllowedHosts {
             .any(|allowed| allowed.allows(scheme, &host, port))
     }
 
+    /// Whether an entry names exactly this host and port: not a wildcard, a network, a range.
+    pub fn names(&self, scheme: &str, host: &str, port: u16) -> bool {
+        let Ok(host) = Host::parse(host) else {
+            return false;
+        };
+        self.0.iter().any(|allowed| {
+            matches!(allowed.host, HostPattern::Exactly(_))
+                && matches!(allowed.port, PortPattern::Exactly(_))
+                && allowed.allows(scheme, &host, Some(port))
+        })
+    }
+
     /// Whether `scheme://ip:port` may be reached.
     pub fn allow_ip(&self, scheme: &str, ip: IpAddr, port: u16) -> bool {
         let host = match ip {

@@ -132,6 +132,11 @@ impl Backend {
         self.established.store(true, Ordering::Release);
     }
 
+    /// Whether it is down, and its absence matters.
+    pub fn holds_up(&self) -> bool {
+        self.is_established() && self.check().is_err()
+    }
+
     fn is_established(&self) -> bool {
         self.established.load(Ordering::Acquire)
     }

@@ -27,6 +27,9 @@ pub(super) enum PostgresError {
     Down(#[from] Unavailable),
     #[error("cannot connect to {server}: {reason}")]
     Connect { server: String, reason: String },
+    /// The same, where nobody answered.
+    #[error("cannot connect to {server}: {reason}")]
+    Unreachable { server: String, reason: String },
     #[error("the connection was given up in the middle of a statement")]
     Lost,
     #[error("parameter {number}: {reason}")]
@@ -55,6 +58,14 @@ pub(super) fn with_causes(error: &tokio_postgres::Error) -> String {
     text
 }
 
+/// Whether the server is not there: nobody answered, or it comes up or goes down.
+/// PostgreSQL, Appendix A: class 57, operator intervention.
+pub(super) fn is_absence(error: &tokio_postgres::Error) -> bool {
+    error
+        .code()
+        .is_none_or(|code| code.code().starts_with("57"))
+}
+
 /// The same for logs and `/readyz`: a server's own words may name the user.
 pub(super) fn without_names(error: &tokio_postgres::Error) -> String {
     match error.code() {
@@ -73,6 +84,7 @@ impl From<PostgresError> for v4::Error {
             | PostgresError::Exhausted { .. }
             | PostgresError::Down(_)
             | PostgresError::Connect { .. }
+            | PostgresError::Unreachable { .. }
             | PostgresError::Lost => Self::ConnectionFailed(error.to_string()),
             PostgresError::Parameter { .. } => Self::BadParameter(error.to_string()),
             PostgresError::Value { .. } => Self::ValueConversionFailed(error.to_string()),

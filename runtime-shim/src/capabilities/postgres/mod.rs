@@ -98,11 +98,30 @@ async fn connect(
         }
     }
     let server = servers.at(&address)?;
-    let backend = Arc::clone(server.backend());
-    let session = Session::open(server).await?;
-    // It has answered: from now on its absence holds the component up.
-    grants.dependencies.add(&backend);
-    Ok(session)
+    let session = Session::open(Arc::clone(&server)).await;
+    match &session {
+        // It has answered: from now on its absence holds the component up.
+        Ok(_) => grants.dependencies.add(server.backend()),
+        // The manifest names it, and nobody is there: messages had better wait. What the
+        // component merely makes up holds nobody up.
+        Err(PostgresError::Unreachable { .. } | PostgresError::Down(_))
+            if is_named(grants, &address) =>
+        {
+            if let Some(presence) = servers.presence(&server) {
+                presence.suspect();
+                grants.dependencies.add(&presence);
+            }
+        }
+        Err(_) => {}
+    }
+    session
+}
+
+/// Whether the component's grants name each host of the address, rather than let it pass.
+fn is_named(grants: &Grants, address: &Address) -> bool {
+    let allowed = &grants.component.allowed_hosts;
+    let mut endpoints = address.endpoints.iter();
+    endpoints.all(|endpoint| allowed.names("postgres", &endpoint.host, endpoint.port))
 }
 
 impl v4::Host for PostgresView<'_> {}

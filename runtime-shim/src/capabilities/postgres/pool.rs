@@ -9,13 +9,14 @@ use deadpool_postgres::{
     Manager, ManagerConfig, Object, Pool, PoolError, QueueMode, RecyclingMethod, Runtime,
     TimeoutType, Timeouts,
 };
+use tokio_postgres::Config;
 use tokio_postgres::error::SqlState;
 use tokio_postgres_rustls::MakeRustlsConnect;
 use tokio_util::task::{AbortOnDropHandle, TaskTracker};
 
 use super::address::{Address, CONNECT_TIMEOUT};
 use super::connector::Connector;
-use super::error::{PostgresError, with_causes, without_names};
+use super::error::{PostgresError, is_absence, with_causes, without_names};
 use crate::backends::{Backend, Backends, CallError};
 use crate::tls;
 
@@ -41,7 +42,10 @@ pub(super) struct Server {
     name: String,
     pool: Pool,
     backend: Arc<Backend>,
+    /// Whether somebody is there, whatever becomes of this user and database.
+    presence: OnceLock<Arc<Backend>>,
     connector: Connector,
+    config: Config,
 }
 
 impl Server {
@@ -88,7 +92,9 @@ impl Server {
             name,
             pool,
             backend,
+            presence: OnceLock::new(),
             connector,
+            config: address.config.clone(),
         })
     }
 
@@ -103,6 +109,10 @@ impl Server {
         let reason = match opened.await {
             Ok(client) => return Ok(client),
             Err(CallError::Down(unavailable)) => return Err(unavailable.into()),
+            Err(CallError::Failed(PoolError::Backend(error))) if !is_absence(&error) => {
+                let reason = with_causes(&error);
+                return Err(PostgresError::Connect { server, reason });
+            }
             Err(CallError::Failed(PoolError::Timeout(TimeoutType::Wait))) => {
                 let limit = MAX_CONNECTIONS;
                 return Err(PostgresError::Exhausted { server, limit });
@@ -113,7 +123,7 @@ impl Server {
             Err(CallError::Failed(PoolError::Backend(error))) => with_causes(&error),
             Err(error) => error.to_string(),
         };
-        Err(PostgresError::Connect { server, reason })
+        Err(PostgresError::Unreachable { server, reason })
     }
 
     /// Takes a connection back that a guest has used. Whatever it left there
@@ -142,6 +152,12 @@ impl Server {
             let _ = tokio::time::timeout(CLEANING_TIMEOUT, cancelled).await;
             close(client);
         });
+    }
+
+    /// Whether somebody is held up until it answers, and would not ask meanwhile.
+    fn is_waited_for(&self) -> bool {
+        let presence = self.presence.get();
+        self.backend.holds_up() || presence.is_some_and(|presence| presence.holds_up())
     }
 
     fn close_idle(&self) {
@@ -201,6 +217,38 @@ impl PostgresServers {
         })
     }
 
+    /// Whether anybody is at the address of `server`: to be waited for by a component that
+    /// found nobody there at its first call. A refusal of the user, or of the database, is an
+    /// answer. `None`: there are too many servers.
+    pub(super) fn presence(&self, server: &Server) -> Option<Arc<Backend>> {
+        if let Some(presence) = server.presence.get() {
+            return Some(Arc::clone(presence));
+        }
+        let (connector, config) = (server.connector.clone(), server.config.clone());
+        let probe = move || {
+            let (connector, config) = (connector.clone(), config.clone());
+            async move {
+                match connector.probe(&config).await {
+                    Err(error) if is_absence(&error) => Err(without_names(&error)),
+                    _ => Ok(()),
+                }
+            }
+        };
+        let fresh = self.backends.watch(server.name.clone(), probe).ok()?;
+        let presence = server.presence.get_or_init(|| Arc::clone(&fresh));
+        if !Arc::ptr_eq(presence, &fresh) {
+            self.backends.forget(&fresh);
+        }
+        Some(Arc::clone(presence))
+    }
+
+    fn forget(&self, server: &Server) {
+        self.backends.forget(server.backend());
+        if let Some(presence) = server.presence.get() {
+            self.backends.forget(presence);
+        }
+    }
+
     /// The server at `address`.
     pub(super) fn at(self: &Arc<Self>, address: &Address) -> Result<Arc<Server>, PostgresError> {
         self.sweeper.get_or_init(|| {
@@ -219,11 +267,11 @@ impl PostgresServers {
             let oldest = known
                 .iter()
                 .filter(|(_, known)| known.is_unused())
-                .min_by_key(|(_, known)| known.last_used)
+                .min_by_key(|(_, known)| (known.server.is_waited_for(), known.last_used))
                 .map(|(address, _)| address.clone());
             let oldest = oldest.ok_or(PostgresError::TooManyAddresses(MAX_ADDRESSES))?;
             if let Some(removed) = known.remove(&oldest) {
-                self.backends.forget(removed.server.backend());
+                self.forget(&removed.server);
             }
         }
         let connector = Connector {
@@ -247,9 +295,11 @@ impl PostgresServers {
             .unwrap_or_else(PoisonError::into_inner);
         known.retain(|_, known| {
             known.server.close_idle();
-            let keep = !known.is_unused() || known.last_used.elapsed() < IDLE_ADDRESS;
+            let keep = !known.is_unused()
+                || known.last_used.elapsed() < IDLE_ADDRESS
+                || known.server.is_waited_for();
             if !keep {
-                self.backends.forget(known.server.backend());
+                self.forget(&known.server);
             }
             keep
         });
@@ -268,5 +318,44 @@ async fn sweep(servers: Weak<PostgresServers>) {
             Some(servers) => servers.sweep(),
             None => return,
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A consumer that waits for a server does not ask meanwhile: were the address forgotten,
+    /// the outage would be over for it.
+    #[tokio::test]
+    async fn a_server_that_is_waited_for_is_not_forgotten() {
+        let backends = Backends::default();
+        let servers = PostgresServers::new(backends.clone());
+        // Nobody listens there.
+        let address = Address::parse("postgres://u:p@127.0.0.1:1/d".to_owned()).unwrap();
+        let server = servers.at(&address).unwrap();
+        let failed = server.connect().await;
+        assert!(matches!(failed, Err(PostgresError::Unreachable { .. })));
+        let presence = servers.presence(&server).unwrap();
+        presence.establish();
+        presence.suspect();
+        drop(server);
+        tokio::time::timeout(Duration::from_secs(10), async {
+            while !presence.holds_up() {
+                tokio::task::yield_now().await;
+            }
+        })
+        .await
+        .unwrap();
+        let sweep_later = || {
+            let long_ago = Instant::now().checked_sub(IDLE_ADDRESS * 2).unwrap();
+            for known in servers.by_address.lock().unwrap().values_mut() {
+                known.last_used = long_ago;
+            }
+            servers.sweep();
+            servers.by_address.lock().unwrap().len()
+        };
+        assert_eq!(sweep_later(), 1);
+        backends.close().await;
     }
 }
