@@ -116,7 +116,7 @@ module "cache" {
   nodes                     = var.cache.nodes
   snapshot_days             = var.cache.snapshot_days
   token_update              = var.cache.token_update
-  deletion_protection       = var.deletion_protection
+  keep_deleted              = var.keep_deleted
   log_days                  = var.log_days
   key_arn                   = module.key.arn
   secret_name               = "${local.secret_prefix}/redis"
@@ -134,6 +134,7 @@ module "database" {
   multi_az                  = var.database.multi_az
   backup_days               = var.database.backup_days
   deletion_protection       = var.deletion_protection
+  keep_deleted              = var.keep_deleted
   log_days                  = var.log_days
   key_arn                   = module.key.arn
   secret_name               = "${local.secret_prefix}/database"
@@ -160,8 +161,8 @@ module "roles" {
   bucket_arn       = var.bucket ? module.bucket[0].arn : null
   secret_prefix    = local.secret_prefix
   access_keys      = var.access_keys
+  keep_deleted     = var.keep_deleted
 
-  deletion_protection  = var.deletion_protection
   external_secret_arns = [module.cache.secret_arn, module.database.secret_arn]
 }
 

@@ -196,7 +196,13 @@ variable "database" {
 }
 
 variable "deletion_protection" {
-  description = "Refuses to delete cluster, tables and database; deleted caches and databases leave a snapshot, deleted secrets are kept for 7 days. Queues are not protected: another name or kind (`fifo`) deletes them with their messages."
+  description = "Refuses to delete cluster, tables and database. Cache and queues know no such thing: another `environment` or kind (`fifo`) deletes a queue with its messages."
+  type        = bool
+  default     = true
+}
+
+variable "keep_deleted" {
+  description = "Cache and database leave a last snapshot; deleted secrets, and their names, are kept for 7 days, in which no environment of that name can be made."
   type        = bool
   default     = true
 }

@@ -73,7 +73,7 @@ ENVIRONMENTS = {
         "queues": {"messages": {"fifo": True}, "images": {}},
         "access_keys": ["b", "a"],
     },
-    "all in Redis": {"tables": [], "nat": "one", "deletion_protection": False},
+    "all in Redis": {"tables": [], "nat": "one", "deletion_protection": False, "keep_deleted": False},
 }
 
 
@@ -83,26 +83,48 @@ def prepared(modules, folder, variables):
     (folder / "terraform.tfvars.json").write_text(json.dumps(variables))
 
 
-def refusal(folder):
+STEPS = {
+    "init": {"backend": False},
+    "validate": {"json": False},
+    "plan": {"json": False, "input": False},
+}
+
+
+def refusal(folder, steps=STEPS):
     """What Terraform says against it: of references, of types, or of what a plan cannot know."""
-    for verb, options in ("init", {"backend": False}), ("validate", {"json": False}), ("plan", {"json": False, "input": False}):
-        code, value, error = terraform(folder, verb, **options)
+    for verb in steps:
+        code, value, error = terraform(folder, verb, **STEPS[verb])
         if code != 0:
             return f"{verb}: {value}{error}"
     return None
 
 
+@pytest.fixture(scope="module")
+def ready(modules, tmp_path_factory):
+    """Initialised and validated for real, with stand-ins for what needs a provider."""
+    folder = tmp_path_factory.mktemp("aws")
+    prepared(modules, folder, PRODUCTION)
+    assert refusal(folder, ["init", "validate"]) is None
+    return folder
+
+
+def planned(folder, variables):
+    (folder / "terraform.tfvars.json").write_text(json.dumps(variables))
+    return refusal(folder, ["plan"])
+
+
 @pytest.mark.parametrize("environment", ENVIRONMENTS)
-def test_terraform_accepts_it(modules, tmp_path, environment):
-    """Initialised, validated and planned for real, with stand-ins for what needs a provider."""
-    prepared(modules, tmp_path, {**PRODUCTION, **ENVIRONMENTS[environment]})
-    assert refusal(tmp_path) is None
+def test_terraform_plans_it(ready, environment):
+    assert planned(ready, {**PRODUCTION, **ENVIRONMENTS[environment]}) is None
 
 
-def test_terraform_accepts_the_example(modules, tmp_path):
-    prepared(modules, tmp_path, {})
-    (tmp_path / "example.auto.tfvars").write_text((AWS / "example.tfvars").read_text())
-    assert refusal(tmp_path) is None
+def test_terraform_plans_the_example(ready):
+    example = ready / "example.auto.tfvars"
+    example.write_text((AWS / "example.tfvars").read_text())
+    try:
+        assert planned(ready, {}) is None
+    finally:
+        example.unlink()
 
 
 @pytest.mark.parametrize(
@@ -144,10 +166,9 @@ def test_terraform_would_see_a_mistake(modules, tmp_path, right, wrong):
         ("node_groups", {"a" * 37: {"instance_types": ["m7i.large"], "min_size": 1, "max_size": 1}}),
     ],
 )
-def test_a_wrong_value_is_refused_by_its_name(modules, tmp_path, variable, value):
+def test_a_wrong_value_is_refused(ready, variable, value):
     zones = {"zones": ["cn-north-1a", "cn-north-1b"]} if variable == "region" else {}
-    prepared(modules, tmp_path, {**PRODUCTION, **zones, variable: value})
-    assert "Invalid value for variable" in (refusal(tmp_path) or "")
+    assert "Invalid value for variable" in (planned(ready, {**PRODUCTION, **zones, variable: value}) or "")
 
 
 def test_every_reference_leads_somewhere(modules):
@@ -322,7 +343,7 @@ def test_an_environment_can_be_made_again(modules):
     for name, module in modules.items():
         for (kind, label), block in module.resources().items():
             if "recovery_window_in_days" in block.attributes:
-                assert block.attributes["recovery_window_in_days"] == "var.deletion_protection ? 7 : 0", f"{name}: {label}"
+                assert block.attributes["recovery_window_in_days"] == "var.keep_deleted ? 7 : 0", f"{name}: {label}"
             if "final_snapshot_identifier" in block.attributes:
                 assert "random_id." in block.attributes["final_snapshot_identifier"], f"{name}: {label}"
 

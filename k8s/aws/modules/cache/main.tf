@@ -58,7 +58,7 @@ variable "token_update" {
   }
 }
 
-variable "deletion_protection" {
+variable "keep_deleted" {
   description = "Leaves a last snapshot, and keeps the deleted secret, and its name, for 7 days."
   type        = bool
 }
@@ -88,7 +88,7 @@ resource "aws_secretsmanager_secret" "this" {
   name                    = var.secret_name
   description             = "Password of the cache ${var.name}"
   kms_key_id              = var.key_arn
-  recovery_window_in_days = var.deletion_protection ? 7 : 0
+  recovery_window_in_days = var.keep_deleted ? 7 : 0
 }
 
 resource "aws_secretsmanager_secret_version" "this" {
@@ -163,7 +163,7 @@ resource "aws_elasticache_replication_group" "this" {
   snapshot_retention_limit  = var.snapshot_days
   snapshot_window           = "02:00-03:00"
   maintenance_window        = "sun:03:30-sun:04:30"
-  final_snapshot_identifier = var.deletion_protection ? "${var.name}-final-${random_id.snapshot.hex}" : null
+  final_snapshot_identifier = var.keep_deleted ? "${var.name}-final-${random_id.snapshot.hex}" : null
 
   log_delivery_configuration {
     destination      = aws_cloudwatch_log_group.slow.name

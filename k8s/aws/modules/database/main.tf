@@ -63,7 +63,12 @@ variable "backup_days" {
 }
 
 variable "deletion_protection" {
-  description = "Refuses to delete the instance, leaves a last snapshot, and keeps the deleted secret, and its name, for 7 days."
+  description = "Refuses to delete the instance."
+  type        = bool
+}
+
+variable "keep_deleted" {
+  description = "Leaves a last snapshot, and keeps the deleted secret, and its name, for 7 days."
   type        = bool
 }
 
@@ -94,7 +99,7 @@ resource "aws_secretsmanager_secret" "this" {
   name                    = var.secret_name
   description             = "The application's user and password of the database ${var.name}"
   kms_key_id              = var.key_arn
-  recovery_window_in_days = var.deletion_protection ? 7 : 0
+  recovery_window_in_days = var.keep_deleted ? 7 : 0
 }
 
 resource "aws_secretsmanager_secret_version" "this" {
@@ -219,7 +224,7 @@ resource "aws_db_instance" "this" {
   maintenance_window        = "sun:02:30-sun:03:30"
   copy_tags_to_snapshot     = true
   deletion_protection       = var.deletion_protection
-  skip_final_snapshot       = !var.deletion_protection
+  skip_final_snapshot       = !var.keep_deleted
   final_snapshot_identifier = "${var.name}-final-${random_id.snapshot.hex}"
 
   enabled_cloudwatch_logs_exports = ["postgresql", "upgrade"]

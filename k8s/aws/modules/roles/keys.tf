@@ -49,7 +49,7 @@ resource "aws_secretsmanager_secret" "producer" {
   name                    = "${var.secret_prefix}/producer"
   description             = "Key that sends to the queues"
   kms_key_id              = var.key_arn
-  recovery_window_in_days = var.deletion_protection ? 7 : 0
+  recovery_window_in_days = var.keep_deleted ? 7 : 0
 }
 
 resource "aws_secretsmanager_secret_version" "producer" {
@@ -115,7 +115,7 @@ resource "aws_secretsmanager_secret" "bucket" {
   name                    = "${var.secret_prefix}/bucket"
   description             = "Key that reads and writes pictures"
   kms_key_id              = var.key_arn
-  recovery_window_in_days = var.deletion_protection ? 7 : 0
+  recovery_window_in_days = var.keep_deleted ? 7 : 0
 }
 
 resource "aws_secretsmanager_secret_version" "bucket" {

@@ -81,7 +81,7 @@ variable "bucket_arn" {
   type        = string
 }
 
-variable "deletion_protection" {
+variable "keep_deleted" {
   description = "Keeps a deleted secret, and its name, for 7 days."
   type        = bool
 }
