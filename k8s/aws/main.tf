@@ -130,6 +130,7 @@ module "database" {
   client_security_group_ids = local.clients
   instance_class            = var.database.instance_class
   engine_version            = var.database.engine_version
+  apply_immediately         = var.database.apply_immediately
   storage_gib               = var.database.storage_gib
   multi_az                  = var.database.multi_az
   backup_days               = var.database.backup_days

@@ -190,7 +190,9 @@ variable "database" {
     multi_az       = bool
     backup_days    = number
     engine_version = optional(string, "17")
-    storage_gib    = optional(object({ initial = number, max = number }), { initial = 20, max = 200 })
+    # Else changes of class, version or parameters wait for the maintenance window.
+    apply_immediately = optional(bool, false)
+    storage_gib       = optional(object({ initial = number, max = number }), { initial = 20, max = 200 })
   })
   default = { instance_class = "db.t4g.medium", multi_az = true, backup_days = 14 }
 }

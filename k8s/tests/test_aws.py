@@ -302,6 +302,8 @@ def test_outputs_feed_the_chart(modules):
                 yield (*path, name)
 
     assert set(leaves(stand_in)) == set(paths)
+    # The chart refuses an empty name of a secret.
+    assert "var.bucket ? { bucket = module.roles.bucket_secret_name } : {}" in local["chart_values"]
 
 
 def test_nodes_can_join(modules):

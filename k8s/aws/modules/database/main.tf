@@ -42,6 +42,11 @@ variable "engine_version" {
   }
 }
 
+variable "apply_immediately" {
+  description = "Changes at once, with their pauses, rather than in the maintenance window."
+  type        = bool
+}
+
 variable "multi_az" {
   description = "Keeps a standby in another zone."
   type        = bool
@@ -208,6 +213,7 @@ resource "aws_db_instance" "this" {
   auto_minor_version_upgrade = true
   # Its change is the operator's, by `database.engine_version`.
   allow_major_version_upgrade = true
+  apply_immediately           = var.apply_immediately
 
   manage_master_user_password         = true
   master_user_secret_kms_key_id       = var.key_arn
