@@ -197,12 +197,19 @@ class Pod:
         named = self.values_of("--component")
         return named or sorted(component for kind in self.values_of("--trigger") for component in triggers(kind))
 
+    def ports(self):
+        """What its containers declare."""
+        return [one for container in self.containers for one in container.get("ports", [])]
+
+    def declares(self, port):
+        """A port, by name or number."""
+        return any(port in (one.get("name"), one["containerPort"]) for one in self.ports())
+
     def port(self, port):
         """The number of a container's port by its name or number, else None."""
-        for container in self.containers:
-            for one in container.get("ports", []):
-                if port in (one.get("name"), one["containerPort"]):
-                    return one["containerPort"]
+        for one in self.ports():
+            if port in (one.get("name"), one["containerPort"]):
+                return one["containerPort"]
         return port if isinstance(port, int) else None
 
     def env(self):

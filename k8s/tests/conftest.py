@@ -10,21 +10,11 @@ import chart
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 
 
-def program(variable, name):
-    """A path that `cargo xtask test` names, or a program on PATH."""
-    return os.environ.get(variable) or name
-
-
 def required(what):
     """Skips a test, or fails it where nothing may be missing (continuous integration)."""
     if os.environ.get("GRISTMILL_TEST_REQUIRE_SERVERS"):
         pytest.fail(f"{what} is missing")
     pytest.skip(f"{what} is missing")
-
-
-@pytest.fixture(scope="session")
-def root():
-    return ROOT
 
 
 @pytest.fixture(scope="session")

@@ -30,6 +30,15 @@ SQS_METADATA = {
 UNITS = {"": 1, "m": 0.001, "k": 1e3, "M": 1e6, "G": 1e9, "T": 1e12, "Ki": 2**10, "Mi": 2**20, "Gi": 2**30, "Ti": 2**40}
 
 
+# Every rule.
+ALL = []
+
+
+def rule(function):
+    ALL.append(function)
+    return function
+
+
 def quantity(text):
     number, unit = re.fullmatch(r"([0-9.]+)([A-Za-z]*)", str(text)).groups()
     return float(number) * UNITS[unit]
@@ -44,6 +53,7 @@ def label(item):
     return f"{item['kind']}/{item['metadata']['name']}"
 
 
+@rule
 def pods_are_not_privileged(release):
     for pod in own_pods(release):
         for field in ("hostNetwork", "hostPID", "hostIPC"):
@@ -65,6 +75,7 @@ def pods_are_not_privileged(release):
                     yield f"{pod.name}: hostPort"
 
 
+@rule
 def pods_are_hardened(release):
     for pod in own_pods(release):
         outer = pod.spec.get("securityContext", {})
@@ -83,6 +94,7 @@ def pods_are_hardened(release):
                 yield f"{pod.name}: {container['name']} has no seccomp profile"
 
 
+@rule
 def service_accounts_have_no_token(release):
     accounts = {item["metadata"]["name"]: item for item in release.all("ServiceAccount")}
     for pod in own_pods(release):
@@ -102,6 +114,7 @@ def service_accounts_have_no_token(release):
         yield f"{label(item)}: nothing here asks the API server"
 
 
+@rule
 def containers_have_limits(release):
     for pod in release.pods():
         for container in pod.all_containers:
@@ -117,6 +130,7 @@ def containers_have_limits(release):
                 yield f"{pod.name}: volume {volume['name']} may fill the node"
 
 
+@rule
 def containers_have_probes(release):
     for pod in release.pods():
         if pod.owner["kind"] in ("Job", "CronJob"):
@@ -130,13 +144,13 @@ def containers_have_probes(release):
                 if pod.is_spinapp:
                     continue
                 port = probe.get("httpGet", probe.get("tcpSocket", {})).get("port")
-                declared = [value for one in container.get("ports", []) for value in (one.get("name"), one["containerPort"])]
-                if port is not None and port not in declared:
+                if port is not None and not pod.declares(port):
                     yield f"{pod.name}: {name} asks the port {port}, which there is not"
             if not pod.is_spinapp and container.get("livenessProbe", {}).get("httpGet", {}).get("path") == "/readyz":
                 yield f"{pod.name}: a server that is down would restart it"
 
 
+@rule
 def mounts_have_volumes(release):
     for pod in own_pods(release):
         claims = [item["metadata"]["name"] for item in pod.owner["spec"].get("volumeClaimTemplates", [])]
@@ -181,6 +195,7 @@ def _references(release):
             yield label(item), "Secret", reference["name"], reference["key"]
 
 
+@rule
 def references_lead_somewhere(release):
     secrets = release.secret_keys()
     configs = {item["metadata"]["name"]: set(item.get("data") or {}) for item in release.all("ConfigMap")}
@@ -197,6 +212,7 @@ def references_lead_somewhere(release):
             yield f"{who}: no key {key} in {kind} {name}"
 
 
+@rule
 def secrets_are_references(release):
     """Neither a secret's value nor a variable that is one stands outside of a Secret."""
     secret = {name for name, item in chart.manifest()["variables"].items() if item.get("secret")}
@@ -225,6 +241,7 @@ def secrets_are_references(release):
                 yield f"{label(item)}: shows {key} of {name}"
 
 
+@rule
 def services_reach_pods(release):
     for service in release.all("Service"):
         selector = service["spec"].get("selector")
@@ -234,17 +251,14 @@ def services_reach_pods(release):
         for pod in pods:
             for port in service["spec"]["ports"]:
                 target = port.get("targetPort", port["port"])
-                declared = [value for c in pod.containers for one in c.get("ports", []) for value in (one.get("name"), one["containerPort"])]
-                if target not in declared:
+                if not pod.declares(target):
                     yield f"{label(service)}: {pod.name} has no port {target}"
-        if len({pod.owner["metadata"]["name"] for pod in pods}) > 1 and not all(
-            service["spec"].get("clusterIP") == "None" for _ in pods
-        ):
+        if len(pods) > 1 and service["spec"].get("clusterIP") != "None":
             yield f"{label(service)}: mixes {sorted(pod.name for pod in pods)}"
 
 
+@rule
 def selectors_match(release):
-    seen = {}
     for pod in own_pods(release):
         if pod.owner["kind"] not in ("Deployment", "StatefulSet", "DaemonSet"):
             continue
@@ -271,9 +285,7 @@ def selectors_match(release):
     for item in release.all("PodMonitor"):
         for endpoint in item["spec"]["podMetricsEndpoints"]:
             for pod in release.selected(item["spec"]["selector"]):
-                if "port" in endpoint and not any(
-                    p.get("name") == endpoint["port"] for c in pod.containers for p in c.get("ports", [])
-                ):
+                if "port" in endpoint and not pod.declares(endpoint["port"]):
                     yield f"{label(item)}: {pod.name} has no port {endpoint['port']}"
 
 
@@ -282,6 +294,7 @@ def selectors_match(release):
 NAME_LIMITS = {"Service": 63, "Deployment": 63, "StatefulSet": 52, "SpinApp": 52, "ScaledObject": 54}
 
 
+@rule
 def names_and_labels_are_consistent(release):
     seen = set()
     for item in release.objects:
@@ -311,6 +324,7 @@ def names_and_labels_are_consistent(release):
         yield f"several instances: {instances}"
 
 
+@rule
 def images_are_pinned(release):
     for pod in release.pods():
         for container in pod.all_containers:
@@ -327,6 +341,7 @@ def queue_consumers(release):
     return [pod for pod in release.pods() if pod.runs_host("up") and "sqs" in pod.values_of("--trigger")]
 
 
+@rule
 def queues_have_consumers(release):
     """Each queue has one consumer of its own, outside of SpinApps."""
     queued = chart.triggers("sqs")
@@ -340,6 +355,7 @@ def queues_have_consumers(release):
             yield f"{label(app)}: runs {wrong or 'everything'}"
 
 
+@rule
 def queues_have_dead_letters(release):
     for name, queue in release.values["queues"].items():
         if not queue.get("enabled", True):
@@ -355,6 +371,7 @@ def queues_have_dead_letters(release):
                 yield f"{name}: nobody creates it with its dead-letter queue"
 
 
+@rule
 def scaled_objects_are_sound(release):
     authentications = {item["metadata"]["name"]: item for item in release.all("TriggerAuthentication")}
     deployments = {item["metadata"]["name"] for item in release.all("Deployment", "SpinApp")}
@@ -402,6 +419,7 @@ def scaled_objects_are_sound(release):
             yield f"{pod.name}: an upgrade would reset what the autoscaler chose"
 
 
+@rule
 def authorities_are_trusted(release):
     """By shims and by SpinApps, where values name some."""
     secret = release.values["authorities"]["secret"]
@@ -422,6 +440,7 @@ def authorities_are_trusted(release):
             yield f"{pod.name}: trusts {file or 'the public authorities alone'}"
 
 
+@rule
 def executors_come_first(release):
     """SpinKube refuses a SpinApp whose executor is not in its namespace yet."""
     if not release.values["spinkube"]["executor"]["create"]:
@@ -437,6 +456,7 @@ def executors_come_first(release):
 WAITS_FOR_CONFIGURATION = "SPIN_VARIABLE_RUNTIME_CONFIG_PRESENT"
 
 
+@rule
 def spinapps_wait_for_their_configuration(release):
     """SpinKube mounts it as optional: a pod that comes before its Secret would never have it."""
     for app in release.all("SpinApp"):
@@ -463,6 +483,7 @@ def replicas_of(release, pod):
     return count, count
 
 
+@rule
 def budgets_leave_room(release):
     covered = []
     for item in release.all("PodDisruptionBudget"):
@@ -480,6 +501,7 @@ def budgets_leave_room(release):
                 yield f"{pod.name}: no disruption budget"
 
 
+@rule
 def drains_fit(release):
     """SIGKILL comes after the drain; a roll-out takes nothing down before its successor is up."""
     for pod in release.pods():
@@ -503,6 +525,7 @@ def drains_fit(release):
                 yield f"{pod.name}: a roll-out takes pods away first"
 
 
+@rule
 def replicas_spread(release):
     for pod in own_pods(release):
         low, high = replicas_of(release, pod)
@@ -516,6 +539,7 @@ def replicas_spread(release):
                 yield f"{pod.name}: spreads other pods than its own"
 
 
+@rule
 def embedded_stores_have_one_pod(release):
     claims = {}
     for pod in release.pods():
@@ -528,6 +552,7 @@ def embedded_stores_have_one_pod(release):
             yield f"{claim}: shared by {[pod.name for pod in pods]}"
 
 
+@rule
 def stateful_sets_keep_their_data(release):
     for item in release.all("StatefulSet"):
         spec = item["spec"]
@@ -539,6 +564,7 @@ def stateful_sets_keep_their_data(release):
             yield f"{label(item)}: no Service {spec.get('serviceName')}"
 
 
+@rule
 def ingress_leads_to_services(release):
     services = {item["metadata"]["name"]: item for item in release.services()}
     secrets = release.secret_keys()
@@ -564,6 +590,7 @@ def ingress_leads_to_services(release):
             yield f"{label(item)}: no {reference}"
 
 
+@rule
 def every_route_is_published(release):
     """What spin.toml routes to an enabled service, the Ingress leads to that service alone."""
     if not release.values["ingress"]["enabled"]:
@@ -593,6 +620,7 @@ def every_route_is_published(release):
             yield f"{route}: leads to {max(fitting)[1]}"
 
 
+@rule
 def network_policies_cover_everything(release):
     if not release.values["networkPolicy"]["enabled"]:
         return
@@ -611,13 +639,3 @@ def network_policies_cover_everything(release):
             for rule in policy["spec"].get(direction) or []:
                 if not rule.get(peers) or not rule.get("ports"):
                     yield f"{label(policy)}: {direction} from or to anywhere, or by any port"
-
-
-ALL = [
-    value
-    for name, value in list(globals().items())
-    if callable(value)
-    and getattr(value, "__module__", None) == __name__
-    and value.__code__.co_varnames[: value.__code__.co_argcount] == ("release",)
-    and name not in ("own_pods", "queue_consumers", "_references")
-]

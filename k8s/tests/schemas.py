@@ -9,10 +9,13 @@ import re
 
 import jsonschema
 import kubernetes_validate
+from kubernetes_validate import utils
 
 import chart
 
 FOLDER = chart.ROOT / "k8s/schemas"
+# The package reads its files again for every object, which is most of its time.
+utils.schema_contents = functools.lru_cache(maxsize=None)(utils.schema_contents)
 # Maps whose keys are the user's, not the API's.
 FREE = re.compile(
     r"\.(annotations|data|elements\[\]|invocationLimits|labels|limits|matchLabels|podAnnotations|podLabels|requests"

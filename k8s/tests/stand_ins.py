@@ -7,8 +7,6 @@ needs it is refused. The names of attributes of providers' resources are what it
 
 import re
 
-import hcl
-
 REFERENCE = re.compile(r"(?<![\w.\"/-])(data\.)?((?:aws|random|tls|time|null|kubernetes|helm|http)_[a-z0-9_]+)\.([A-Za-z_][\w-]*)")
 # A whole resource with `for_each`: its keys are known, what it has is not.
 WHOLE = re.compile(REFERENCE.pattern + r"(?![\w.\[-])")

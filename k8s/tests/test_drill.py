@@ -107,8 +107,9 @@ class Mill:
 
     def sql(self, statement, password=None):
         """By `psql` beside the database."""
-        password = password or self.release.file_of("Secret", f"{self.servers[1].owner['metadata']['name']}", "password")
         names = self.release.values["postgresql"]
+        secret = self.release.server("postgresql").owner["metadata"]["name"]
+        password = password or self.release.file_of("Secret", secret, "password")
         return self.server("postgresql").execute(
             *["psql", "-h", "127.0.0.1", "-U", names["username"], "-d", names["database"], "-XAtc", statement],
             PGPASSWORD=password,
@@ -147,8 +148,7 @@ def test_every_pod_runs_and_passes_each_of_its_probes(mill):
     assert set(mill.cluster.running) == {pod.name for pod in mill.release.pods()}
     for process in mill.cluster.running.values():
         for name in ("startupProbe", "livenessProbe", "readinessProbe"):
-            passed, answer = process.probe(name)
-            assert passed, f"{process.pod.name}: {name}: {answer}"
+            local.wait_for(lambda: process.passes(name), SEEN, lambda: f"{name}: {process.probe(name)} {process.told()}")
 
 
 def test_every_service_reaches_what_it_needs(mill):

@@ -2,6 +2,7 @@
 would not work, it refuses."""
 
 import json
+import os
 import re
 
 import jsonschema
@@ -115,5 +116,12 @@ def test_values_fit_the_schema(file):
     jsonschema.validate(chart.merged(base, yaml.load(file.read_text(), Loader=chart.Loader)), schema)
 
 
-def test_notes_are_written():
-    assert (chart.CHART / "templates/NOTES.txt").stat().st_size > 100
+def test_notes_tell_where_things_are_and_no_secret(laptop):
+    command = chart.case("laptop").command("install", "demo", str(chart.CHART))
+    answer = chart.run([*command, "--dry-run=client", "--namespace", chart.NAMESPACE], env={**os.environ, "KUBECONFIG": os.devnull})
+    assert answer.returncode == 0, answer.stderr
+    notes = answer.stdout.split("\nNOTES:\n")[1]
+    for queue in laptop.values["queues"]:
+        assert f"/{queue}\n" in notes and f"/{queue}-dlq" in notes, notes
+    assert laptop.values["ingress"]["host"] in notes
+    assert not re.search(r"\b[A-Za-z0-9]{32}\b|<no value>|%!", notes), notes

@@ -13,7 +13,7 @@ const FOLDER: &str = "k8s/tests";
 /// What they do not run without.
 pub(crate) const NEEDS: &[Server] = &[Server::K8sTools, Server::Kubectl];
 /// What some of them pass by when it is missing.
-pub(crate) const MAY_USE: &[Server] = &[Server::Redis, Server::Promtool];
+pub(crate) const MAY_USE: &[Server] = &[Server::Redis, Server::Postgres, Server::Promtool];
 
 /// All of them, against the host and the components that were built.
 pub(crate) fn tests(workspace: &Workspace, variables: &[servers::Variable]) -> Result<Command> {
