@@ -25,3 +25,4 @@ database = {
 }
 
 deletion_protection = false
+keep_deleted        = false

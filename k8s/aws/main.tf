@@ -48,6 +48,7 @@ module "network" {
   interface_endpoints = var.interface_endpoints
   cluster_name        = local.name
   key_arn             = module.key.arn
+  log_days            = var.log_days
 }
 
 module "bastion" {
@@ -70,6 +71,7 @@ module "cluster" {
   admin_arns          = var.admin_arns
   node_groups         = var.node_groups
   deletion_protection = var.deletion_protection
+  log_days            = var.log_days
 
   api_client_security_group_ids = var.bastion ? { bastion = module.bastion[0].security_group_id } : {}
 }
@@ -79,6 +81,7 @@ module "queue" {
   source                  = "./modules/queue"
   name                    = "${local.name}-${each.key}${each.value.fifo ? ".fifo" : ""}"
   visibility_timeout_secs = each.value.visibility_timeout_secs
+  retention_secs          = each.value.retention_secs
   max_receive_count       = each.value.max_receive_count
   key_arn                 = module.key.arn
   alarm_topic_arns        = var.alarm_topic_arns
@@ -111,6 +114,10 @@ module "cache" {
   client_security_group_ids = local.clients
   node_type                 = var.cache.node_type
   nodes                     = var.cache.nodes
+  snapshot_days             = var.cache.snapshot_days
+  token_update              = var.cache.token_update
+  keep_deleted              = var.keep_deleted
+  log_days                  = var.log_days
   key_arn                   = module.key.arn
   secret_name               = "${local.secret_prefix}/redis"
 }
@@ -122,9 +129,14 @@ module "database" {
   subnet_ids                = module.network.data_subnet_ids
   client_security_group_ids = local.clients
   instance_class            = var.database.instance_class
+  engine_version            = var.database.engine_version
+  apply_immediately         = var.database.apply_immediately
+  storage_gib               = var.database.storage_gib
   multi_az                  = var.database.multi_az
   backup_days               = var.database.backup_days
   deletion_protection       = var.deletion_protection
+  keep_deleted              = var.keep_deleted
+  log_days                  = var.log_days
   key_arn                   = module.key.arn
   secret_name               = "${local.secret_prefix}/database"
 }
@@ -146,9 +158,11 @@ module "roles" {
   workloads        = local.workloads
   keda             = var.keda
   external_secrets = var.external_secrets
+  has_bucket       = var.bucket
   bucket_arn       = var.bucket ? module.bucket[0].arn : null
   secret_prefix    = local.secret_prefix
   access_keys      = var.access_keys
+  keep_deleted     = var.keep_deleted
 
   external_secret_arns = [module.cache.secret_arn, module.database.secret_arn]
 }

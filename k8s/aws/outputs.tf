@@ -43,17 +43,19 @@ locals {
     secrets = {
       mode = "external"
       external = {
-        remoteKeys = {
-          producer = module.roles.producer_secret_name
-          bucket   = module.roles.bucket_secret_name
-          database = "${local.secret_prefix}/database"
-          redis    = "${local.secret_prefix}/redis"
-        }
+        remoteKeys = merge(
+          {
+            producer = module.roles.producer_secret_name
+            database = "${local.secret_prefix}/database"
+            redis    = "${local.secret_prefix}/redis"
+          },
+          var.bucket ? { bucket = module.roles.bucket_secret_name } : {},
+        )
       }
     }
 
-    # The load balancer's and the ingress controller's addresses are of the VPC.
-    variables = { trusted_proxies = module.network.cidr }
+    # The ingress controller's pods; the load balancer passes clients' addresses on (README.md).
+    variables = { trusted_proxies = join(",", module.network.private_cidrs) }
 
     networkPolicy = {
       redisCidrs    = module.network.data_cidrs

@@ -5,14 +5,19 @@ variable "environment" {
   type        = string
 
   validation {
-    condition     = can(regex("^[a-z][a-z0-9-]{0,15}$", var.environment))
-    error_message = "Up to 16 lower-case letters, digits and hyphens, the first a letter."
+    condition     = can(regex("^[a-z](-?[a-z0-9])*$", var.environment)) && length(var.environment) <= 16
+    error_message = "Up to 16 lower-case letters, digits and single hyphens, the first a letter, the last none of the hyphens."
   }
 }
 
 variable "region" {
-  description = "AWS region."
+  description = "AWS region; none in China, where services have other domains."
   type        = string
+
+  validation {
+    condition     = !startswith(var.region, "cn-")
+    error_message = "Regions in China are not supported: origins and endpoints there are not of `amazonaws.com`."
+  }
 }
 
 variable "tags" {
@@ -24,7 +29,7 @@ variable "tags" {
 # --- Network
 
 variable "vpc_cidr" {
-  description = "Network of the VPC."
+  description = "Network of the VPC, /16 to /18."
   type        = string
   default     = "10.64.0.0/16"
 }
@@ -40,7 +45,7 @@ variable "zones" {
 }
 
 variable "nat" {
-  description = "NAT gateways: `one`, `per_zone` (no zone depends on another), or `none` (then name what is needed in interface_endpoints)."
+  description = "NAT gateways: `one`, `per_zone` (no zone depends on another), or `none`: then name what is needed in interface_endpoints; what has no endpoint is out of reach: public registries (mirror the operators' images), the ACME authority, Route 53, and other sites of the internet."
   type        = string
   default     = "per_zone"
 }
@@ -60,7 +65,7 @@ variable "bastion" {
 # --- Cluster
 
 variable "kubernetes_version" {
-  description = "Minor version of Kubernetes."
+  description = "Minor version of Kubernetes; nodes and add-ons follow. One step at a time."
   type        = string
   default     = "1.35"
 }
@@ -124,11 +129,17 @@ variable "queues" {
   type = map(object({
     fifo                    = optional(bool, false)
     visibility_timeout_secs = optional(number, 30)
+    retention_secs          = optional(number, 345600)
     max_receive_count       = optional(number, 5)
   }))
   default = {
     messages = {}
     images   = {}
+  }
+
+  validation {
+    condition     = length(var.queues) > 0
+    error_message = "Name at least one queue: the services' key is for queues."
   }
 }
 
@@ -162,25 +173,46 @@ variable "bucket_log_bucket" {
 }
 
 variable "cache" {
-  description = "Redis: type and number of nodes."
-  type        = object({ node_type = string, nodes = number })
-  default     = { node_type = "cache.t4g.small", nodes = 2 }
+  description = "Redis: type and number of nodes, days of daily snapshots, what becomes of the old password when it changes (`ROTATE`: both are valid, `SET`: the new one alone)."
+  type = object({
+    node_type     = string
+    nodes         = number
+    snapshot_days = optional(number, 7)
+    token_update  = optional(string, "ROTATE")
+  })
+  default = { node_type = "cache.t4g.small", nodes = 2 }
 }
 
 variable "database" {
-  description = "PostgreSQL: class, standby in another zone, days of backups."
+  description = "PostgreSQL: class, standby in another zone, days of backups, major version, disk in GiB and how far it may grow."
   type = object({
     instance_class = string
     multi_az       = bool
     backup_days    = number
+    engine_version = optional(string, "17")
+    # Else changes of class, version or parameters wait for the maintenance window.
+    apply_immediately = optional(bool, false)
+    storage_gib       = optional(object({ initial = number, max = number }), { initial = 20, max = 200 })
   })
   default = { instance_class = "db.t4g.medium", multi_az = true, backup_days = 14 }
 }
 
 variable "deletion_protection" {
-  description = "Refuses to delete cluster, tables and database."
+  description = "Refuses to delete cluster, tables and database. Cache and queues know no such thing: another `environment` or kind (`fifo`) deletes a queue with its messages."
   type        = bool
   default     = true
+}
+
+variable "keep_deleted" {
+  description = "Cache and database leave a last snapshot; deleted secrets, and their names, are kept for 7 days, in which no environment of that name can be made."
+  type        = bool
+  default     = true
+}
+
+variable "log_days" {
+  description = "Days that logs are kept: control plane, network flows, database, cache; a number that CloudWatch has, as 30, 90, 365."
+  type        = number
+  default     = 365
 }
 
 # --- Release

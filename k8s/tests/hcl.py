@@ -141,6 +141,15 @@ def entries(text):
         at = stop
 
 
+def arguments(text):
+    """Those of a call, as `merge(a, b)`."""
+    at = text.index("(") + 1
+    while text[at:].strip(" \t\n") != ")":
+        stop = skip_expression(text, at, ",)")
+        yield text[at:stop].strip()
+        at = stop + (text[stop] == ",")
+
+
 class Module:
     """The files of one folder."""
 

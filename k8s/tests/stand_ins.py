@@ -1,12 +1,15 @@
 """The modules of k8s/aws with every resource of a provider replaced by Terraform's own
 `terraform_data`, whose attributes may be anything. What is left can be initialised and
 validated by the real Terraform without a registry: syntax, functions, types of variables and of
-module arguments, references to variables, locals, modules and their outputs, `for_each`.
-The names of attributes of providers' resources are the one thing it cannot know."""
+module arguments, references to variables, locals, modules and their outputs. It can be planned,
+too: what a provider would tell is unknown before the apply, so that a `count` or `for_each` that
+needs it is refused. The names of attributes of providers' resources are what it cannot know."""
 
 import re
 
 REFERENCE = re.compile(r"(?<![\w.\"/-])(data\.)?((?:aws|random|tls|time|null|kubernetes|helm|http)_[a-z0-9_]+)\.([A-Za-z_][\w-]*)")
+# A whole resource with `for_each`: its keys are known, what it has is not.
+WHOLE = re.compile(REFERENCE.pattern + r"(?![\w.\[-])")
 # Known only where the provider is: any value.
 ANYTHING = "terraform_data.anything.output"
 META = {"count", "for_each"}
@@ -37,9 +40,21 @@ def values(body):
     return parts
 
 
+def stand_in(kind, *labels):
+    return "_".join([kind[0], *labels])
+
+
+def instances(expression):
+    """What `count` or `for_each` says."""
+    whole = lambda match: (
+        f"{{ for key, one in terraform_data.{stand_in(match[1] or 'resource', match[2], match[3])} : key => {ANYTHING} }}"
+    )
+    return rewritten(WHOLE.sub(whole, expression))
+
+
 def resource(block):
-    meta = "".join(f"  {name} = {rewritten(block.attributes[name])}\n" for name in META if name in block.attributes)
-    name = "_".join([block.kind[0], *block.labels])
+    meta = "".join(f"  {name} = {instances(block.attributes[name])}\n" for name in META if name in block.attributes)
+    name = stand_in(block.kind, *block.labels)
     return f'resource "terraform_data" "{name}" {{\n{meta}  input = [\n' + ",\n".join(values(block)) + "\n  ]\n}\n"
 
 
@@ -58,7 +73,7 @@ def plain(block, indent=""):
 
 def write(module, folder):
     folder.mkdir(parents=True, exist_ok=True)
-    text = 'resource "terraform_data" "anything" {}\n'
+    text = 'resource "terraform_data" "seed" {}\nresource "terraform_data" "anything" {\n  input = jsondecode(terraform_data.seed.id)\n}\n'
     for block in module.body.blocks:
         if block.kind in ("resource", "data"):
             text += resource(block)

@@ -54,30 +54,121 @@ def test_it_is_formatted(folder):
     assert code == 0, value + error
 
 
-def test_terraform_accepts_it(modules, tmp_path):
-    """Initialised and validated for real, with stand-ins for what needs a provider."""
+PRODUCTION = {
+    "environment": "production",
+    "region": "eu-central-1",
+    "zones": ["eu-central-1a", "eu-central-1b", "eu-central-1c"],
+    "admin_arns": ["arn:aws:iam::123456789012:role/administrators"],
+}
+# Environments by what differs from the defaults.
+ENVIRONMENTS = {
+    "production": {},
+    "without a bucket": {"bucket": False, "tables": ["messages", "sessions", "counters"]},
+    "all of it": {
+        "bastion": True,
+        "nat": "none",
+        "interface_endpoints": ["sqs", "sts"],
+        "hosted_zone_id": "Z0123456789",
+        "bucket_log_bucket": "logs",
+        "queues": {"messages": {"fifo": True}, "images": {}},
+        "access_keys": ["b", "a"],
+    },
+    "all in Redis": {"tables": [], "nat": "one", "deletion_protection": False, "keep_deleted": False},
+}
+
+
+def prepared(modules, folder, variables):
     for name, module in modules.items():
-        stand_ins.write(module, tmp_path / name)
-    code, value, error = terraform(tmp_path, "init", backend=False)
-    assert code == 0, value + error
-    code, value, error = terraform(tmp_path, "validate", json=False)
-    assert code == 0, value + error
+        stand_ins.write(module, folder / name)
+    (folder / "terraform.tfvars.json").write_text(json.dumps(variables))
+
+
+STEPS = {
+    "init": {"backend": False},
+    "validate": {"json": False},
+    "plan": {"json": False, "input": False},
+}
+
+
+def refusal(folder, steps=STEPS):
+    """What Terraform says against it: of references, of types, or of what a plan cannot know."""
+    for verb in steps:
+        code, value, error = terraform(folder, verb, **STEPS[verb])
+        if code != 0:
+            return f"{verb}: {value}{error}"
+    return None
+
+
+@pytest.fixture(scope="module")
+def ready(modules, tmp_path_factory):
+    """Initialised and validated for real, with stand-ins for what needs a provider."""
+    folder = tmp_path_factory.mktemp("aws")
+    prepared(modules, folder, PRODUCTION)
+    assert refusal(folder, ["init", "validate"]) is None
+    return folder
+
+
+def planned(folder, variables):
+    (folder / "terraform.tfvars.json").write_text(json.dumps(variables))
+    return refusal(folder, ["plan"])
+
+
+@pytest.mark.parametrize("environment", ENVIRONMENTS)
+def test_terraform_plans_it(ready, environment):
+    assert planned(ready, {**PRODUCTION, **ENVIRONMENTS[environment]}) is None
+
+
+def test_terraform_plans_the_example(ready):
+    example = ready / "example.auto.tfvars"
+    example.write_text((AWS / "example.tfvars").read_text())
+    try:
+        assert planned(ready, {}) is None
+    finally:
+        example.unlink()
 
 
 @pytest.mark.parametrize(
     ("right", "wrong"),
-    [("var.vpc_cidr", "var.vpc_cidrs"), ("merge(", "mergee("), ("module.cluster.name", "module.cluster.title"), ("module.key.arn", "[]")],
+    [
+        ("var.vpc_cidr", "var.vpc_cidrs"),
+        ("merge(", "mergee("),
+        ("module.cluster.name", "module.cluster.title"),
+        ("module.key.arn", "[]"),
+        # Known only after the apply, so that the first plan fails.
+        ("var.bucket ? 1 : 0", 'module.key.arn == "" ? 0 : 1'),
+        ("for_each = var.tables", "for_each = toset([module.key.arn])"),
+    ],
 )
 def test_terraform_would_see_a_mistake(modules, tmp_path, right, wrong):
-    for name, module in modules.items():
-        stand_ins.write(module, tmp_path / name)
+    prepared(modules, tmp_path, PRODUCTION)
     main = tmp_path / "main.tf"
     text = main.read_text()
     assert right in text
     main.write_text(text.replace(right, wrong))
-    # `init` refuses some of it, `validate` the rest.
-    codes = [terraform(tmp_path, "init", backend=False)[0], terraform(tmp_path, "validate", json=False)[0]]
-    assert any(codes), main.read_text()
+    assert refusal(tmp_path), main.read_text()
+
+
+@pytest.mark.parametrize(
+    ("variable", "value"),
+    [
+        ("environment", "trial-"),
+        ("environment", "a--b"),
+        ("region", "cn-north-1"),
+        ("vpc_cidr", "10.0.0.0/15"),
+        ("vpc_cidr", "10.0.0.0/19"),
+        ("queues", {}),
+        ("nat", "some"),
+        ("zones", ["eu-central-1a"]),
+        ("tables", ["images"]),
+        ("access_keys", []),
+        ("cache", {"node_type": "cache.t4g.small", "nodes": 1}),
+        ("database", {"instance_class": "db.t4g.micro", "multi_az": False, "backup_days": 1, "engine_version": "14"}),
+        ("node_groups", {"a" * 37: {"instance_types": ["m7i.large"], "min_size": 1, "max_size": 1}}),
+    ],
+)
+def test_a_wrong_value_is_refused(ready, variable, value):
+    zones = {"zones": ["cn-north-1a", "cn-north-1b"]} if variable == "region" else {}
+    assert "Invalid value for variable" in (planned(ready, {**PRODUCTION, **zones, variable: value}) or "")
 
 
 def test_every_reference_leads_somewhere(modules):
@@ -126,6 +217,7 @@ def test_modules_get_what_they_ask_for(modules):
             needed = {one for one, block in variables.items() if "default" not in block.attributes}
             wrong += [f"{name}: module.{label} has no variable {one}" for one in given - set(variables)]
             wrong += [f"{name}: module.{label} lacks {one}" for one in needed - given]
+            wrong += [f"{name}: nobody chooses {one} of module.{label}" for one in set(variables) - given - needed]
     assert not wrong, "\n".join(wrong)
 
 
@@ -169,6 +261,12 @@ def test_checkov_finds_nothing():
 
 def keys(text, path=()):
     """Paths of the keys of nested maps, down to what is computed."""
+    if text.startswith("merge("):
+        for part in hcl.arguments(text):
+            # `CONDITION ? { … } : {}` is what there may be.
+            choice = re.fullmatch(r"[^{]*\?\s*(\{.*\})\s*:\s*\{\}", part, re.S)
+            yield from keys(choice[1] if choice else part, path)
+        return
     inner = hcl.entries(text)
     if inner is None:
         yield path
@@ -204,6 +302,87 @@ def test_outputs_feed_the_chart(modules):
                 yield (*path, name)
 
     assert set(leaves(stand_in)) == set(paths)
+    # The chart refuses an empty name of a secret.
+    assert "var.bucket ? { bucket = module.roles.bucket_secret_name } : {}" in local["chart_values"]
+
+
+def test_nodes_can_join(modules):
+    """A node with Amazon Linux asks ec2:DescribeInstances, which the minimal policy has not."""
+    resources = modules["modules/cluster"].resources()
+    assert '"AmazonEKSWorkerNodePolicy"' in resources["aws_iam_role_policy_attachment", "node"].attributes["for_each"]
+    needed = resources["aws_eks_node_group", "this"].attributes["depends_on"]
+    assert "aws_iam_role_policy_attachment.node" in needed and "aws_eks_addon.early" in needed
+
+
+def test_nodes_follow_the_cluster(modules):
+    """An upgrade of the control plane alone would leave nodes and add-ons behind."""
+    resources = modules["modules/cluster"].resources()
+    group = resources["aws_eks_node_group", "this"].attributes
+    assert group["version"] == "aws_eks_cluster.this.version" and "release_version" in group
+    for label in ("early", "late"):
+        assert resources["aws_eks_addon", label].attributes["addon_version"].startswith("data.aws_eks_addon_version.")
+
+
+def test_nodes_are_replaced_beside_the_old_ones(modules):
+    (lifecycle,) = modules["modules/cluster"].resources()["aws_eks_node_group", "this"].all("lifecycle")
+    assert lifecycle.attributes["create_before_destroy"] == "true"
+
+
+def test_what_is_made_beside_the_old_one_has_a_name_of_its_own(modules):
+    for name, module in modules.items():
+        for (kind, label), block in module.resources().items():
+            if any(part.attributes.get("create_before_destroy") == "true" for part in block.all("lifecycle")):
+                assert not {"name", "node_group_name", "identifier"} & set(block.attributes), f"{name}: {kind}.{label}"
+
+
+def test_the_key_outlives_what_it_encrypts(modules):
+    (lifecycle,) = modules["modules/key"].resources()["aws_kms_key", "this"].all("lifecycle")
+    assert lifecycle.attributes["prevent_destroy"] == "true"
+
+
+def test_an_environment_can_be_made_again(modules):
+    """Names of deleted secrets and of last snapshots are taken for a while."""
+    for name, module in modules.items():
+        for (kind, label), block in module.resources().items():
+            if "recovery_window_in_days" in block.attributes:
+                assert block.attributes["recovery_window_in_days"] == "var.keep_deleted ? 7 : 0", f"{name}: {label}"
+            if "final_snapshot_identifier" in block.attributes:
+                assert "random_id." in block.attributes["final_snapshot_identifier"], f"{name}: {label}"
+
+
+def test_images_that_may_be_deployed_stay(modules):
+    """A rule over `any` image counts untagged uploads, too, and takes what is deployed."""
+    policy = modules["modules/registry"].resources()["aws_ecr_lifecycle_policy", "this"].attributes["policy"]
+    assert '"any"' not in policy
+    (count,) = re.findall(r'"tagged".*"imageCountMoreThan", countNumber = (\d+)', policy)
+    assert int(count) >= 200
+
+
+def test_logs_of_the_database_end(modules):
+    """RDS makes a group that is not there, without a key and for ever."""
+    resources = modules["modules/database"].resources()
+    instance, group = (resources[kind, "this"].attributes for kind in ("aws_db_instance", "aws_cloudwatch_log_group"))
+    assert group["for_each"] == f"toset({instance['enabled_cloudwatch_logs_exports']})"
+    assert {"retention_in_days", "kms_key_id"} <= set(group)
+    assert "aws_cloudwatch_log_group.this" in instance["depends_on"]
+
+
+def test_a_role_of_pods_is_for_one_service_account(modules):
+    found = 0
+    for name, module in modules.items():
+        for (_, label), block in module.resources("data").items():
+            for statement in block.all("statement"):
+                if not any("pods.eks.amazonaws.com" in one.attributes["identifiers"] for one in statement.all("principals")):
+                    continue
+                found += 1
+                bound = {one.attributes["variable"].strip('"') for one in statement.all("condition")}
+                assert bound == {
+                    "aws:SourceAccount",
+                    "aws:RequestTag/eks-cluster-name",
+                    "aws:RequestTag/kubernetes-namespace",
+                    "aws:RequestTag/kubernetes-service-account",
+                }, f"{name}: {label}"
+    assert found == 3
 
 
 def test_queues_have_dead_letters(modules):
@@ -234,8 +413,8 @@ def test_the_application_is_not_the_administrator(modules):
     instance = module.resources()["aws_db_instance", "this"].attributes
     assert instance["manage_master_user_password"].strip() == "true" and "password" not in instance
     secret = module.resources()["aws_secretsmanager_secret_version", "this"].attributes["secret_string"]
-    assert "var.application_user" in secret and "random_password.application.result" in secret
-    assert instance["username"] != module.named("variable")["application_user"].attributes["default"]
+    assert re.search(r'username = "gristmill"$', secret, re.M) and "random_password.application.result" in secret
+    assert instance["username"] == '"gristmill_admin"'
 
 
 def test_queues_fit_the_application(modules):

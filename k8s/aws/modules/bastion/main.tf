@@ -16,12 +16,6 @@ variable "subnet_id" {
   type        = string
 }
 
-variable "instance_type" {
-  description = "An arm64 type."
-  type        = string
-  default     = "t4g.micro"
-}
-
 variable "key_arn" {
   description = "KMS key of its disk."
   type        = string
@@ -85,7 +79,7 @@ resource "aws_vpc_security_group_egress_rule" "this" {
 
 resource "aws_instance" "this" {
   ami                         = data.aws_ssm_parameter.image.insecure_value
-  instance_type               = var.instance_type
+  instance_type               = "t4g.micro"
   subnet_id                   = var.subnet_id
   vpc_security_group_ids      = [aws_security_group.this.id]
   iam_instance_profile        = aws_iam_instance_profile.this.name

@@ -10,12 +10,6 @@ variable "key_arn" {
   type        = string
 }
 
-variable "noncurrent_days" {
-  description = "Days that a deleted or replaced object can be brought back."
-  type        = number
-  default     = 30
-}
-
 variable "log_bucket" {
   description = "Bucket that gets the access logs, in the same region; empty: none."
   type        = string
@@ -75,8 +69,9 @@ resource "aws_s3_bucket_lifecycle_configuration" "this" {
     status = "Enabled"
     filter {}
 
+    # So long a deleted or replaced object can be brought back.
     noncurrent_version_expiration {
-      noncurrent_days = var.noncurrent_days
+      noncurrent_days = 30
     }
 
     expiration {

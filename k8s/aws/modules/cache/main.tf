@@ -31,7 +31,6 @@ variable "node_type" {
 variable "nodes" {
   description = "Primary and replicas, 2 to 6."
   type        = number
-  default     = 2
 
   validation {
     condition     = var.nodes >= 2 && var.nodes <= 6
@@ -39,16 +38,34 @@ variable "nodes" {
   }
 }
 
-variable "engine_version" {
-  description = "Version of Redis."
-  type        = string
-  default     = "7.1"
+variable "snapshot_days" {
+  description = "Days that daily snapshots are kept, 1 to 35."
+  type        = number
+
+  validation {
+    condition     = var.snapshot_days >= 1 && var.snapshot_days <= 35
+    error_message = "Give 1 to 35 days."
+  }
 }
 
-variable "snapshot_days" {
-  description = "Days that daily snapshots are kept."
+variable "token_update" {
+  description = "What a change does to the old password: `ROTATE` leaves it valid beside the new one, `SET` ends it."
+  type        = string
+
+  validation {
+    condition     = contains(["ROTATE", "SET"], var.token_update)
+    error_message = "Give `ROTATE` or `SET`."
+  }
+}
+
+variable "keep_deleted" {
+  description = "Leaves a last snapshot, and keeps the deleted secret, and its name, for 7 days."
+  type        = bool
+}
+
+variable "log_days" {
+  description = "Days that the log of slow commands is kept."
   type        = number
-  default     = 7
 }
 
 variable "key_arn" {
@@ -71,7 +88,7 @@ resource "aws_secretsmanager_secret" "this" {
   name                    = var.secret_name
   description             = "Password of the cache ${var.name}"
   kms_key_id              = var.key_arn
-  recovery_window_in_days = 7
+  recovery_window_in_days = var.keep_deleted ? 7 : 0
 }
 
 resource "aws_secretsmanager_secret_version" "this" {
@@ -113,15 +130,20 @@ resource "aws_elasticache_parameter_group" "this" {
 
 resource "aws_cloudwatch_log_group" "slow" {
   name              = "/gristmill/${var.name}/cache"
-  retention_in_days = 365
+  retention_in_days = var.log_days
   kms_key_id        = var.key_arn
+}
+
+# An environment that is made again has a last snapshot of another name.
+resource "random_id" "snapshot" {
+  byte_length = 4
 }
 
 resource "aws_elasticache_replication_group" "this" {
   replication_group_id       = var.name
   description                = "Key-value stores of Gristmill"
   engine                     = "redis"
-  engine_version             = var.engine_version
+  engine_version             = "7.1"
   node_type                  = var.node_type
   num_cache_clusters         = var.nodes
   port                       = 6379
@@ -134,14 +156,14 @@ resource "aws_elasticache_replication_group" "this" {
 
   transit_encryption_enabled = true
   auth_token                 = random_password.token.result
-  auth_token_update_strategy = "ROTATE"
+  auth_token_update_strategy = var.token_update
   at_rest_encryption_enabled = true
   kms_key_id                 = var.key_arn
 
   snapshot_retention_limit  = var.snapshot_days
   snapshot_window           = "02:00-03:00"
   maintenance_window        = "sun:03:30-sun:04:30"
-  final_snapshot_identifier = "${var.name}-final"
+  final_snapshot_identifier = var.keep_deleted ? "${var.name}-final-${random_id.snapshot.hex}" : null
 
   log_delivery_configuration {
     destination      = aws_cloudwatch_log_group.slow.name

@@ -1,6 +1,7 @@
 # The cluster: control plane, nodes, and the add-ons that the chart counts on
 # (network policies, pod identity, metrics for the autoscaler of HTTP services).
 
+data "aws_caller_identity" "current" {}
 data "aws_partition" "current" {}
 
 locals {
@@ -15,6 +16,9 @@ locals {
 
   # These are pods, and need nodes.
   late_addons = toset(["coredns", "metrics-server"])
+
+  # Service accounts in kube-system that have roles.
+  pods = { cni = "aws-node", autoscaler = "cluster-autoscaler" }
 }
 
 data "aws_iam_policy_document" "control_plane_trust" {
@@ -126,9 +130,10 @@ resource "aws_iam_role" "node" {
   assume_role_policy = data.aws_iam_policy_document.node_trust.json
 }
 
-# What a node needs to join and to pull images; pods have roles of their own.
+# What a node needs to join and to pull images; pods have roles of their own. The minimal
+# policy does not suffice: a node with Amazon Linux asks ec2:DescribeInstances for its name.
 resource "aws_iam_role_policy_attachment" "node" {
-  for_each   = toset(["AmazonEKSWorkerNodeMinimalPolicy", "AmazonEC2ContainerRegistryPullOnly"])
+  for_each   = toset(["AmazonEKSWorkerNodePolicy", "AmazonEC2ContainerRegistryPullOnly"])
   role       = aws_iam_role.node.name
   policy_arn = "${local.policy}/${each.key}"
 }
@@ -163,16 +168,26 @@ resource "aws_launch_template" "node" {
   }
 }
 
+# The newest image of nodes for the Kubernetes version, by architecture: an apply brings
+# it to the groups.
+data "aws_ssm_parameter" "node_release" {
+  for_each = toset(["arm64", "x86_64"])
+  name     = "/aws/service/eks/optimized-ami/${var.kubernetes_version}/amazon-linux-2023/${each.key}/standard/recommended/release_version"
+}
+
 resource "aws_eks_node_group" "this" {
-  for_each        = var.node_groups
-  cluster_name    = aws_eks_cluster.this.name
-  node_group_name = each.key
-  node_role_arn   = aws_iam_role.node.arn
-  subnet_ids      = var.subnet_ids
-  ami_type        = each.value.arm64 ? "AL2023_ARM_64_STANDARD" : "AL2023_x86_64_STANDARD"
-  capacity_type   = each.value.spot ? "SPOT" : "ON_DEMAND"
-  instance_types  = each.value.instance_types
-  labels          = each.value.labels
+  for_each     = var.node_groups
+  cluster_name = aws_eks_cluster.this.name
+  # With other zones or machines, a group is made anew: beside the old one, which goes when it is there.
+  node_group_name_prefix = "${each.key}-"
+  version                = aws_eks_cluster.this.version
+  release_version        = data.aws_ssm_parameter.node_release[each.value.arm64 ? "arm64" : "x86_64"].insecure_value
+  node_role_arn          = aws_iam_role.node.arn
+  subnet_ids             = var.subnet_ids
+  ami_type               = each.value.arm64 ? "AL2023_ARM_64_STANDARD" : "AL2023_x86_64_STANDARD"
+  capacity_type          = each.value.spot ? "SPOT" : "ON_DEMAND"
+  instance_types         = each.value.instance_types
+  labels                 = each.value.labels
 
   launch_template {
     id      = aws_launch_template.node[each.key].id
@@ -204,6 +219,7 @@ resource "aws_eks_node_group" "this" {
   }
 
   lifecycle {
+    create_before_destroy = true
     # The autoscaler's.
     ignore_changes = [scaling_config[0].desired_size]
   }
@@ -216,19 +232,48 @@ resource "aws_eks_node_group" "this" {
 
 # Add-ons.
 
+# The default of the Kubernetes version, so that add-ons follow when it changes.
+data "aws_eks_addon_version" "this" {
+  for_each           = setunion(keys(local.early_addons), local.late_addons)
+  addon_name         = each.key
+  kubernetes_version = var.kubernetes_version
+}
+
 data "aws_iam_policy_document" "pod_trust" {
+  for_each = local.pods
+
   statement {
     actions = ["sts:AssumeRole", "sts:TagSession"]
     principals {
       type        = "Service"
       identifiers = ["pods.eks.amazonaws.com"]
     }
+    condition {
+      test     = "StringEquals"
+      variable = "aws:SourceAccount"
+      values   = [data.aws_caller_identity.current.account_id]
+    }
+    condition {
+      test     = "StringEquals"
+      variable = "aws:RequestTag/eks-cluster-name"
+      values   = [var.name]
+    }
+    condition {
+      test     = "StringEquals"
+      variable = "aws:RequestTag/kubernetes-namespace"
+      values   = ["kube-system"]
+    }
+    condition {
+      test     = "StringEquals"
+      variable = "aws:RequestTag/kubernetes-service-account"
+      values   = [each.value]
+    }
   }
 }
 
 resource "aws_iam_role" "cni" {
   name               = "${var.name}-cni"
-  assume_role_policy = data.aws_iam_policy_document.pod_trust.json
+  assume_role_policy = data.aws_iam_policy_document.pod_trust["cni"].json
 }
 
 resource "aws_iam_role_policy_attachment" "cni" {
@@ -240,7 +285,7 @@ resource "aws_eks_addon" "early" {
   for_each                    = local.early_addons
   cluster_name                = aws_eks_cluster.this.name
   addon_name                  = each.key
-  addon_version               = lookup(var.addon_versions, each.key, null)
+  addon_version               = data.aws_eks_addon_version.this[each.key].version
   configuration_values        = each.value
   resolve_conflicts_on_create = "OVERWRITE"
   resolve_conflicts_on_update = "OVERWRITE"
@@ -249,7 +294,7 @@ resource "aws_eks_addon" "early" {
     for_each = each.key == "vpc-cni" ? [aws_iam_role.cni.arn] : []
     content {
       role_arn        = pod_identity_association.value
-      service_account = "aws-node"
+      service_account = local.pods.cni
     }
   }
 
@@ -260,7 +305,7 @@ resource "aws_eks_addon" "late" {
   for_each                    = local.late_addons
   cluster_name                = aws_eks_cluster.this.name
   addon_name                  = each.key
-  addon_version               = lookup(var.addon_versions, each.key, null)
+  addon_version               = data.aws_eks_addon_version.this[each.key].version
   resolve_conflicts_on_create = "OVERWRITE"
   resolve_conflicts_on_update = "OVERWRITE"
   depends_on                  = [aws_eks_node_group.this]
@@ -309,7 +354,7 @@ data "aws_iam_policy_document" "autoscaler" {
 
 resource "aws_iam_role" "autoscaler" {
   name               = "${var.name}-cluster-autoscaler"
-  assume_role_policy = data.aws_iam_policy_document.pod_trust.json
+  assume_role_policy = data.aws_iam_policy_document.pod_trust["autoscaler"].json
 }
 
 resource "aws_iam_role_policy" "autoscaler" {
@@ -321,6 +366,6 @@ resource "aws_iam_role_policy" "autoscaler" {
 resource "aws_eks_pod_identity_association" "autoscaler" {
   cluster_name    = aws_eks_cluster.this.name
   namespace       = "kube-system"
-  service_account = "cluster-autoscaler"
+  service_account = local.pods.autoscaler
   role_arn        = aws_iam_role.autoscaler.arn
 }

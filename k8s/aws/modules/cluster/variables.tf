@@ -65,6 +65,12 @@ variable "node_groups" {
     error_message = "min_size must not exceed max_size."
   }
 
+  # EKS takes 63 characters, of which the provider needs 26 to make a name unique.
+  validation {
+    condition     = alltrue([for name in keys(var.node_groups) : can(regex("^[A-Za-z0-9][A-Za-z0-9_-]{0,35}$", name))])
+    error_message = "Names of node groups have up to 36 letters, digits, hyphens and underscores."
+  }
+
   validation {
     condition = alltrue(flatten([
       for group in values(var.node_groups) : [
@@ -75,20 +81,12 @@ variable "node_groups" {
   }
 }
 
-variable "addon_versions" {
-  description = "Versions of add-ons by name; those not named get the default of the Kubernetes version."
-  type        = map(string)
-  default     = {}
-}
-
 variable "deletion_protection" {
   description = "Refuses to delete the cluster."
   type        = bool
-  default     = true
 }
 
 variable "log_days" {
   description = "Days that the control plane's logs are kept."
   type        = number
-  default     = 365
 }

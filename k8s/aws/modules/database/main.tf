@@ -33,27 +33,33 @@ variable "instance_class" {
 }
 
 variable "engine_version" {
-  description = "Major version of PostgreSQL; minor ones are installed by RDS."
+  description = "Major version of PostgreSQL, 15 or later, which refuse connections without TLS; minor ones are installed by RDS."
   type        = string
-  default     = "17"
+
+  validation {
+    condition     = can(regex("^[0-9]+$", var.engine_version)) && try(tonumber(var.engine_version) >= 15, false)
+    error_message = "Give a major version from 15 on, as `17`."
+  }
+}
+
+variable "apply_immediately" {
+  description = "Changes at once, with their pauses, rather than in the maintenance window."
+  type        = bool
 }
 
 variable "multi_az" {
   description = "Keeps a standby in another zone."
   type        = bool
-  default     = true
 }
 
 variable "storage_gib" {
-  description = "Disk, and how far it may grow by itself."
+  description = "Disk in GiB, and how far it may grow by itself."
   type        = object({ initial = number, max = number })
-  default     = { initial = 20, max = 200 }
 }
 
 variable "backup_days" {
   description = "Days that any moment can be restored, 1 to 35."
   type        = number
-  default     = 14
 
   validation {
     condition     = var.backup_days >= 1 && var.backup_days <= 35
@@ -64,13 +70,16 @@ variable "backup_days" {
 variable "deletion_protection" {
   description = "Refuses to delete the instance."
   type        = bool
-  default     = true
 }
 
-variable "application_user" {
-  description = "User of the application; not the administrator."
-  type        = string
-  default     = "gristmill"
+variable "keep_deleted" {
+  description = "Leaves a last snapshot, and keeps the deleted secret, and its name, for 7 days."
+  type        = bool
+}
+
+variable "log_days" {
+  description = "Days that PostgreSQL's logs are kept."
+  type        = number
 }
 
 variable "secret_name" {
@@ -95,13 +104,13 @@ resource "aws_secretsmanager_secret" "this" {
   name                    = var.secret_name
   description             = "The application's user and password of the database ${var.name}"
   kms_key_id              = var.key_arn
-  recovery_window_in_days = 7
+  recovery_window_in_days = var.keep_deleted ? 7 : 0
 }
 
 resource "aws_secretsmanager_secret_version" "this" {
   secret_id = aws_secretsmanager_secret.this.id
   secret_string = jsonencode({
-    username = var.application_user
+    username = "gristmill"
     password = random_password.application.result
   })
 }
@@ -149,17 +158,19 @@ resource "aws_db_subnet_group" "this" {
 
 resource "aws_db_parameter_group" "this" {
   name_prefix = "${var.name}-"
-  family      = "postgres${split(".", var.engine_version)[0]}"
+  family      = "postgres${var.engine_version}"
 
-  parameter {
-    name  = "rds.force_ssl"
-    value = "1"
-  }
+  # TLS is forced by default (rds.force_ssl): said here, it would be a change in every plan.
 
-  # Slow statements, and changes of tables; never all, as they may hold data.
+  # Slow statements, and changes of tables; never all, and never parameters, as they hold data.
   parameter {
     name  = "log_min_duration_statement"
     value = "1000"
+  }
+
+  parameter {
+    name  = "log_parameter_max_length"
+    value = "0"
   }
 
   parameter {
@@ -170,6 +181,19 @@ resource "aws_db_parameter_group" "this" {
   lifecycle {
     create_before_destroy = true
   }
+}
+
+# RDS would make them itself, without the key and without an end.
+resource "aws_cloudwatch_log_group" "this" {
+  for_each          = toset(["postgresql", "upgrade"])
+  name              = "/aws/rds/instance/${var.name}/${each.key}"
+  retention_in_days = var.log_days
+  kms_key_id        = var.key_arn
+}
+
+# An environment that is made again has a last snapshot of another name.
+resource "random_id" "snapshot" {
+  byte_length = 4
 }
 
 resource "aws_db_instance" "this" {
@@ -187,6 +211,9 @@ resource "aws_db_instance" "this" {
   multi_az                   = var.multi_az
   ca_cert_identifier         = "rds-ca-rsa2048-g1"
   auto_minor_version_upgrade = true
+  # Its change is the operator's, by `database.engine_version`.
+  allow_major_version_upgrade = true
+  apply_immediately           = var.apply_immediately
 
   manage_master_user_password         = true
   master_user_secret_kms_key_id       = var.key_arn
@@ -203,14 +230,16 @@ resource "aws_db_instance" "this" {
   maintenance_window        = "sun:02:30-sun:03:30"
   copy_tags_to_snapshot     = true
   deletion_protection       = var.deletion_protection
-  skip_final_snapshot       = false
-  final_snapshot_identifier = "${var.name}-final"
+  skip_final_snapshot       = !var.keep_deleted
+  final_snapshot_identifier = "${var.name}-final-${random_id.snapshot.hex}"
 
   enabled_cloudwatch_logs_exports = ["postgresql", "upgrade"]
   monitoring_interval             = 60
   monitoring_role_arn             = aws_iam_role.monitoring.arn
   performance_insights_enabled    = true
   performance_insights_kms_key_id = var.key_arn
+
+  depends_on = [aws_cloudwatch_log_group.this]
 }
 
 output "host" {

@@ -39,6 +39,8 @@ locals {
 }
 
 data "aws_iam_policy_document" "trust" {
+  for_each = local.users
+
   statement {
     actions = ["sts:AssumeRole", "sts:TagSession"]
     principals {
@@ -49,6 +51,21 @@ data "aws_iam_policy_document" "trust" {
       test     = "StringEquals"
       variable = "aws:SourceAccount"
       values   = [data.aws_caller_identity.current.account_id]
+    }
+    condition {
+      test     = "StringEquals"
+      variable = "aws:RequestTag/eks-cluster-name"
+      values   = [var.cluster_name]
+    }
+    condition {
+      test     = "StringEquals"
+      variable = "aws:RequestTag/kubernetes-namespace"
+      values   = [each.value.namespace]
+    }
+    condition {
+      test     = "StringEquals"
+      variable = "aws:RequestTag/kubernetes-service-account"
+      values   = [each.value.service_account]
     }
   }
 }
@@ -91,7 +108,7 @@ resource "aws_iam_role" "this" {
   for_each           = local.users
   name_prefix        = substr("${var.name}-${each.key}-", 0, 38)
   description        = "Pods of ${each.value.namespace}/${each.value.service_account}"
-  assume_role_policy = data.aws_iam_policy_document.trust.json
+  assume_role_policy = data.aws_iam_policy_document.trust[each.key].json
 }
 
 resource "aws_iam_role_policy" "this" {

@@ -6,12 +6,6 @@ variable "name" {
   type        = string
 }
 
-variable "deletion_window_days" {
-  description = "Days between the deletion of the key and its end; 7 to 30."
-  type        = number
-  default     = 30
-}
-
 data "aws_caller_identity" "current" {}
 data "aws_partition" "current" {}
 data "aws_region" "current" {}
@@ -90,9 +84,15 @@ data "aws_iam_policy_document" "key" {
 
 resource "aws_kms_key" "this" {
   description             = "Data of ${var.name}"
-  deletion_window_in_days = var.deletion_window_days
+  deletion_window_in_days = 30
   enable_key_rotation     = true
   policy                  = data.aws_iam_policy_document.key.json
+
+  # Snapshots and backups outlive the environment, and are worth nothing without the key
+  # (k8s/aws/README.md, Taking an environment down).
+  lifecycle {
+    prevent_destroy = true
+  }
 }
 
 resource "aws_kms_alias" "this" {

@@ -174,7 +174,7 @@ resource "aws_flow_log" "this" {
 
 resource "aws_cloudwatch_log_group" "flow" {
   name              = "/gristmill/${var.name}/flow"
-  retention_in_days = var.flow_log_days
+  retention_in_days = var.log_days
   kms_key_id        = var.key_arn
 }
 
@@ -196,6 +196,11 @@ data "aws_iam_policy_document" "flow" {
       "logs:PutLogEvents",
     ]
     resources = ["${aws_cloudwatch_log_group.flow.arn}:*"]
+  }
+
+  statement {
+    actions   = ["logs:DescribeLogGroups"]
+    resources = ["*"]
   }
 }
 

@@ -6,12 +6,12 @@ variable "name" {
 }
 
 variable "cidr" {
-  description = "Network of the VPC, a /16 (or larger): private subnets get 1/16 of it, the others 1/256."
+  description = "Network of the VPC, /16 to /18: private subnets get 1/16 of it, the others 1/256."
   type        = string
 
   validation {
-    condition     = can(cidrhost(var.cidr, 0)) && tonumber(split("/", var.cidr)[1]) <= 18
-    error_message = "Give an IPv4 network of /18 or larger."
+    condition     = can(cidrhost(var.cidr, 0)) && contains(["16", "17", "18"], split("/", var.cidr)[1])
+    error_message = "Give an IPv4 network of /16, /17 or /18: AWS makes no larger VPC, and subnets need the room."
   }
 }
 
@@ -38,7 +38,6 @@ variable "nat" {
 variable "interface_endpoints" {
   description = "AWS services that are reached by an endpoint in each zone, without NAT; as `sqs`, `ecr.api`."
   type        = set(string)
-  default     = []
 }
 
 variable "cluster_name" {
@@ -51,8 +50,7 @@ variable "key_arn" {
   type        = string
 }
 
-variable "flow_log_days" {
+variable "log_days" {
   description = "Days that flow logs are kept."
   type        = number
-  default     = 365
 }

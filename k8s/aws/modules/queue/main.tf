@@ -9,30 +9,21 @@ variable "name" {
 variable "visibility_timeout_secs" {
   description = "For how long a message that was received is hidden; the consumer renews it."
   type        = number
-  default     = 30
 }
 
 variable "retention_secs" {
-  description = "For how long messages are kept."
+  description = "For how long messages are kept, 60 to 1209600 seconds."
   type        = number
-  default     = 345600
 }
 
 variable "max_receive_count" {
   description = "After so many receives, a message goes to the dead-letter queue."
   type        = number
-  default     = 5
 
   validation {
     condition     = var.max_receive_count >= 1 && var.max_receive_count <= 1000
     error_message = "Give 1 to 1000."
   }
-}
-
-variable "max_message_bytes" {
-  description = "The largest message: a body of 256 KiB has attributes beside it."
-  type        = number
-  default     = 1048576
 }
 
 variable "key_arn" {
@@ -47,6 +38,9 @@ variable "alarm_topic_arns" {
 }
 
 locals {
+  # The most that SQS takes: a body of 256 KiB has attributes beside it.
+  max_message_bytes = 1048576
+
   fifo             = endswith(var.name, ".fifo")
   dead_letter_name = local.fifo ? "${trimsuffix(var.name, ".fifo")}-dlq.fifo" : "${var.name}-dlq"
   queues           = { queue = aws_sqs_queue.this, dead_letter = aws_sqs_queue.dead_letter }
@@ -57,7 +51,7 @@ resource "aws_sqs_queue" "this" {
   fifo_queue                        = local.fifo ? true : null
   visibility_timeout_seconds        = var.visibility_timeout_secs
   message_retention_seconds         = var.retention_secs
-  max_message_size                  = var.max_message_bytes
+  max_message_size                  = local.max_message_bytes
   receive_wait_time_seconds         = 20
   kms_master_key_id                 = var.key_arn
   kms_data_key_reuse_period_seconds = 300
@@ -74,7 +68,7 @@ resource "aws_sqs_queue" "dead_letter" {
   fifo_queue                        = local.fifo ? true : null
   visibility_timeout_seconds        = 300
   message_retention_seconds         = 1209600
-  max_message_size                  = var.max_message_bytes
+  max_message_size                  = local.max_message_bytes
   receive_wait_time_seconds         = 20
   kms_master_key_id                 = var.key_arn
   kms_data_key_reuse_period_seconds = 300

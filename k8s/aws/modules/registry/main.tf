@@ -1,5 +1,6 @@
 # Repositories for the image and for the application as an OCI artifact. A tag never
-# changes what it names; old images that no deployment pinned go by themselves.
+# changes what it names. ECR does not know what is deployed: the oldest tag goes, deployed
+# or not, when so many newer ones are there that nobody goes back to it.
 
 variable "names" {
   description = "Names of the repositories."
@@ -9,12 +10,6 @@ variable "names" {
 variable "key_arn" {
   description = "KMS key of the images."
   type        = string
-}
-
-variable "keep" {
-  description = "How many images are kept of each repository."
-  type        = number
-  default     = 50
 }
 
 resource "aws_ecr_repository" "this" {
@@ -36,12 +31,21 @@ resource "aws_ecr_lifecycle_policy" "this" {
   for_each   = aws_ecr_repository.this
   repository = each.value.name
   policy = jsonencode({
-    rules = [{
-      rulePriority = 1
-      description  = "The last ${var.keep}"
-      selection    = { tagStatus = "any", countType = "imageCountMoreThan", countNumber = var.keep }
-      action       = { type = "expire" }
-    }]
+    rules = [
+      {
+        # Parts of a tagged image, as one for each architecture, are kept with it.
+        rulePriority = 1
+        description  = "Uploads without a tag go after 14 days"
+        selection    = { tagStatus = "untagged", countType = "sinceImagePushed", countUnit = "days", countNumber = 14 }
+        action       = { type = "expire" }
+      },
+      {
+        rulePriority = 2
+        description  = "The last 500 tags stay"
+        selection    = { tagStatus = "tagged", tagPatternList = ["*"], countType = "imageCountMoreThan", countNumber = 500 }
+        action       = { type = "expire" }
+      },
+    ]
   })
 }
 

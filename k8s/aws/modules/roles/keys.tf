@@ -3,7 +3,6 @@
 # External Secrets brings the new one to the cluster.
 
 locals {
-  has_bucket  = var.bucket_arn != null
   secret_arns = concat([aws_secretsmanager_secret.producer.arn], aws_secretsmanager_secret.bucket[*].arn)
 }
 
@@ -50,7 +49,7 @@ resource "aws_secretsmanager_secret" "producer" {
   name                    = "${var.secret_prefix}/producer"
   description             = "Key that sends to the queues"
   kms_key_id              = var.key_arn
-  recovery_window_in_days = 7
+  recovery_window_in_days = var.keep_deleted ? 7 : 0
 }
 
 resource "aws_secretsmanager_secret_version" "producer" {
@@ -64,7 +63,7 @@ resource "aws_secretsmanager_secret_version" "producer" {
 # --- Pictures in the bucket.
 
 data "aws_iam_policy_document" "bucket" {
-  count = local.has_bucket ? 1 : 0
+  count = var.has_bucket ? 1 : 0
 
   statement {
     sid       = "Pictures"
@@ -93,34 +92,34 @@ data "aws_iam_policy_document" "bucket" {
 
 resource "aws_iam_user" "bucket" {
   #checkov:skip=CKV_AWS_273:a machine's user: components sign by static keys, single sign-on is for people
-  count = local.has_bucket ? 1 : 0
+  count = var.has_bucket ? 1 : 0
   name  = "${var.name}-bucket"
 }
 
 resource "aws_iam_user_policy" "bucket" {
   #checkov:skip=CKV_AWS_40:the policy is of this one machine's user; a group of one would hide it
-  count  = local.has_bucket ? 1 : 0
+  count  = var.has_bucket ? 1 : 0
   name   = "needs"
   user   = aws_iam_user.bucket[0].name
   policy = data.aws_iam_policy_document.bucket[0].json
 }
 
 resource "aws_iam_access_key" "bucket" {
-  for_each = toset(local.has_bucket ? var.access_keys : [])
+  for_each = toset(var.has_bucket ? var.access_keys : [])
   user     = aws_iam_user.bucket[0].name
 }
 
 resource "aws_secretsmanager_secret" "bucket" {
   #checkov:skip=CKV2_AWS_57:access keys have no rotation function: `access_keys` rotates them
-  count                   = local.has_bucket ? 1 : 0
+  count                   = var.has_bucket ? 1 : 0
   name                    = "${var.secret_prefix}/bucket"
   description             = "Key that reads and writes pictures"
   kms_key_id              = var.key_arn
-  recovery_window_in_days = 7
+  recovery_window_in_days = var.keep_deleted ? 7 : 0
 }
 
 resource "aws_secretsmanager_secret_version" "bucket" {
-  count     = local.has_bucket ? 1 : 0
+  count     = var.has_bucket ? 1 : 0
   secret_id = aws_secretsmanager_secret.bucket[0].id
   secret_string = jsonencode({
     s3_access_key_id     = aws_iam_access_key.bucket[var.access_keys[0]].id

@@ -1,12 +1,22 @@
-# Who may do what. Pods have roles by EKS Pod Identity: the session is bound to the
-# cluster, the namespace and the service account. SpinApps send to queues and use the
+# Who may do what. Pods have roles by EKS Pod Identity: each role takes the sessions of
+# one service account of this cluster alone, by the tags that EKS gives a session. SpinApps send to queues and use the
 # bucket by static keys, as components sign for themselves: these keys can do that
 # and nothing else.
 
 data "aws_caller_identity" "current" {}
 data "aws_region" "current" {}
 
+locals {
+  # Who has a role, by the name of it.
+  pods = merge(
+    { for name in keys(var.workloads) : name => { namespace = var.namespace, service_account = name } },
+    { keda = var.keda, external-secrets = var.external_secrets },
+  )
+}
+
 data "aws_iam_policy_document" "pod_trust" {
+  for_each = local.pods
+
   statement {
     actions = ["sts:AssumeRole", "sts:TagSession"]
     principals {
@@ -17,6 +27,21 @@ data "aws_iam_policy_document" "pod_trust" {
       test     = "StringEquals"
       variable = "aws:SourceAccount"
       values   = [data.aws_caller_identity.current.account_id]
+    }
+    condition {
+      test     = "StringEquals"
+      variable = "aws:RequestTag/eks-cluster-name"
+      values   = [var.cluster_name]
+    }
+    condition {
+      test     = "StringEquals"
+      variable = "aws:RequestTag/kubernetes-namespace"
+      values   = [each.value.namespace]
+    }
+    condition {
+      test     = "StringEquals"
+      variable = "aws:RequestTag/kubernetes-service-account"
+      values   = [each.value.service_account]
     }
   }
 }
@@ -86,7 +111,7 @@ resource "aws_iam_role" "workload" {
   for_each           = var.workloads
   name_prefix        = substr("${var.name}-${each.key}-", 0, 38)
   description        = "Pods of ${var.namespace}/${each.key}"
-  assume_role_policy = data.aws_iam_policy_document.pod_trust.json
+  assume_role_policy = data.aws_iam_policy_document.pod_trust[each.key].json
 }
 
 resource "aws_iam_role_policy" "workload" {
@@ -117,7 +142,7 @@ data "aws_iam_policy_document" "keda" {
 resource "aws_iam_role" "keda" {
   name_prefix        = substr("${var.name}-keda-", 0, 38)
   description        = "KEDA's operator"
-  assume_role_policy = data.aws_iam_policy_document.pod_trust.json
+  assume_role_policy = data.aws_iam_policy_document.pod_trust["keda"].json
 }
 
 resource "aws_iam_role_policy" "keda" {
@@ -157,7 +182,7 @@ data "aws_iam_policy_document" "external_secrets" {
 resource "aws_iam_role" "external_secrets" {
   name_prefix        = substr("${var.name}-external-secrets-", 0, 38)
   description        = "The operator of External Secrets"
-  assume_role_policy = data.aws_iam_policy_document.pod_trust.json
+  assume_role_policy = data.aws_iam_policy_document.pod_trust["external-secrets"].json
 }
 
 resource "aws_iam_role_policy" "external_secrets" {

@@ -17,5 +17,5 @@ output "producer_secret_name" {
 
 output "bucket_secret_name" {
   description = "Secret with the key of the bucket; empty: none."
-  value       = local.has_bucket ? aws_secretsmanager_secret.bucket[0].name : ""
+  value       = var.has_bucket ? aws_secretsmanager_secret.bucket[0].name : ""
 }

@@ -71,9 +71,19 @@ variable "external_secret_arns" {
   type        = list(string)
 }
 
+variable "has_bucket" {
+  description = "Whether there is a bucket; said apart from its ARN, which no plan knows before the bucket is made."
+  type        = bool
+}
+
 variable "bucket_arn" {
   description = "The bucket of the images; null: none."
   type        = string
+}
+
+variable "keep_deleted" {
+  description = "Keeps a deleted secret, and its name, for 7 days."
+  type        = bool
 }
 
 variable "secret_prefix" {

@@ -16,7 +16,6 @@ variable "key_arn" {
 variable "deletion_protection" {
   description = "Refuses to delete the table."
   type        = bool
-  default     = true
 }
 
 resource "aws_dynamodb_table" "this" {
