@@ -23,8 +23,6 @@ pub struct Workload {
     pub replicas: u32,
     /// `status.replicas`: pods that exist and are not terminating.
     pub pods: u32,
-    /// Pods that are ready (`status.readyReplicas`).
-    pub ready: u32,
 }
 
 /// `spec.replicas` is to be changed; a change to the same number is never reported.
