@@ -7,6 +7,7 @@
 
 pub mod autoscaler;
 pub mod hpa;
+pub mod keda;
 pub mod scaled_object;
 pub mod time;
 pub mod timeline;
