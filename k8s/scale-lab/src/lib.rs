@@ -11,3 +11,4 @@ pub mod keda;
 pub mod scaled_object;
 pub mod time;
 pub mod timeline;
+pub mod verify;
