@@ -174,7 +174,7 @@ fn values_that_cannot_be_are_refused_by_name() {
             "queueLength: \"0\"",
             "`queueLength` is `0`",
         ),
-        ("queueLength: \"8\"", "queueLengthh: \"8\"", "queueLengthh"),
+        ("queueLength: \"8\"", "queueWidth: \"8\"", "queueWidth"),
         (
             "scaleOnInFlight: \"true\"",
             "scaleOnInFlight: \"yes\"",
@@ -212,8 +212,8 @@ fn values_that_cannot_be_are_refused_by_name() {
         ),
         (
             "      behavior:\n        scaleDown:",
-            "      behavior:\n        scaleDowm:",
-            "scaleDowm",
+            "      behavior:\n        scaleSideways:",
+            "scaleSideways",
         ),
         (
             "averageUtilization: 70",
