@@ -1,0 +1,14 @@
+//! The scale lab: what KEDA, the HorizontalPodAutoscaler and the kubelet do to a queue's
+//! consumers, computed (`simulate`, `tune`) or done with real processes (`live`).
+//!
+//! `scaled_object` reads what the chart renders; `autoscaler` decides replicas, the same
+//! code for both; `simulate` and `live` bring the messages and the pods; both write a
+//! [`timeline::Timeline`].
+
+pub mod autoscaler;
+pub mod hpa;
+pub mod keda;
+pub mod scaled_object;
+pub mod time;
+pub mod timeline;
+pub mod verify;

@@ -1,0 +1,66 @@
+//! The command line: parses, runs, and says on one line what went wrong.
+
+use std::io::Write;
+use std::process::ExitCode;
+
+use anyhow::Result;
+use clap::{Args, Parser, Subcommand};
+use scale_lab::verify::Report;
+
+/// KEDA, the HorizontalPodAutoscaler and queue consumers on one machine.
+///
+/// Exit codes: 0 as it should be; 1 something that was checked is not so; 2 it could not
+/// be done.
+#[derive(Parser)]
+#[command(version)]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    Verify(Verify),
+}
+
+/// Proves the arithmetic: cases from the sources of KEDA 2.20 and Kubernetes 1.35.
+///
+/// Prints for each case its replicas over time and where that is written; where something
+/// else came out, that too, with the reason for each change.
+#[derive(Args)]
+struct Verify {
+    /// Only cases whose name contains this text.
+    #[arg(default_value = "")]
+    name: String,
+    /// Shows settings, inputs and the reason for each change of every case.
+    #[arg(long)]
+    details: bool,
+}
+
+/// Whether what was checked is so.
+type Verdict = bool;
+
+fn main() -> ExitCode {
+    let done = match Cli::parse().command {
+        Command::Verify(options) => verify(&options),
+    };
+    match done {
+        Ok(true) => ExitCode::SUCCESS,
+        Ok(false) => ExitCode::from(1),
+        Err(error) => {
+            // Nobody is left to tell where even this fails.
+            let _ = writeln!(std::io::stderr(), "error: {error:#}");
+            ExitCode::from(2)
+        }
+    }
+}
+
+fn verify(options: &Verify) -> Result<Verdict> {
+    let report = Report::of(&options.name, options.details);
+    if report.outcomes.is_empty() {
+        let name = &options.name;
+        anyhow::bail!("no case has `{name}` in its name; `scale-lab verify` lists them all");
+    }
+    writeln!(std::io::stdout(), "{report}")?;
+    Ok(report.failures() == 0)
+}
