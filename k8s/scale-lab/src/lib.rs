@@ -8,6 +8,7 @@
 pub mod autoscaler;
 pub mod chart;
 pub mod hpa;
+pub mod keda;
 pub mod scaled_object;
 pub mod scenario;
 pub mod time;

@@ -87,20 +87,6 @@ pub struct Trigger {
     pub on_in_flight: bool,
     /// `scaleOnDelayed`: counts delayed messages; false.
     pub on_delayed: bool,
-    /// `metricType`.
-    pub metric: MetricType,
-    /// `useCachedMetrics`: the HorizontalPodAutoscaler sees what the last poll saw; false.
-    pub cached: bool,
-}
-
-/// `metricType` of a trigger.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum MetricType {
-    /// Messages divided by replicas, the default.
-    #[default]
-    AverageValue,
-    /// Messages, whatever the replicas.
-    Value,
 }
 
 /// `fallback`: what the HorizontalPodAutoscaler is told while the queue cannot be asked.
