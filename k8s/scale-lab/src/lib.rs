@@ -9,6 +9,7 @@ pub mod autoscaler;
 pub mod chart;
 pub mod csv;
 pub mod hpa;
+pub mod http;
 pub mod keda;
 mod model;
 pub mod scaled_object;

@@ -91,7 +91,7 @@ pub(crate) struct Arrivals {
 }
 
 impl Arrivals {
-    fn new(scenario: &Scenario) -> Self {
+    pub(crate) fn new(scenario: &Scenario) -> Self {
         let random = scenario.random_arrivals.then(|| {
             let mut rng = fastrand::Rng::with_seed(scenario.seed ^ 0x0061_7272_6976_616c);
             let first = exponential(&mut rng);
@@ -108,7 +108,7 @@ impl Arrivals {
     }
 
     /// Takes the messages that are sent until then.
-    fn take(&mut self, now: Time) -> u64 {
+    pub(crate) fn take(&mut self, now: Time) -> u64 {
         if outage_at(&self.outages, now).is_some() {
             return 0;
         }
@@ -167,6 +167,31 @@ impl Arrivals {
 
     fn integral(&self, at: Time) -> f64 {
         self.trace.cumulative(at) / self.partitions
+    }
+}
+
+/// Takes a share of whole numbers; what it rounds off comes with the next.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Carry {
+    share: f64,
+    rest: f64,
+}
+
+impl Carry {
+    pub(crate) const fn new(share: f64) -> Self {
+        Self { share, rest: 0.0 }
+    }
+
+    pub(crate) fn take(&mut self, of: u64) -> u64 {
+        self.take_of(of as f64).min(of)
+    }
+
+    /// The same of a number that is not whole.
+    pub(crate) fn take_of(&mut self, of: f64) -> u64 {
+        let exact = of.mul_add(self.share, self.rest);
+        let taken = (exact + 1e-9).floor();
+        self.rest = exact - taken;
+        taken as u64
     }
 }
 
