@@ -19,3 +19,4 @@ pub mod summary;
 pub mod time;
 pub mod timeline;
 pub mod trace;
+pub mod tune;
