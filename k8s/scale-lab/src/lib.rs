@@ -20,3 +20,4 @@ pub mod time;
 pub mod timeline;
 pub mod trace;
 pub mod tune;
+pub mod verify;

@@ -6,7 +6,8 @@ use std::io::Write;
 use std::process::ExitCode;
 
 use anyhow::Result;
-use clap::{Parser, Subcommand};
+use clap::{Args, Parser, Subcommand};
+use scale_lab::verify::Report;
 
 use commands::{simulate, tune};
 
@@ -25,6 +26,21 @@ struct Cli {
 enum Command {
     Simulate(simulate::Simulate),
     Tune(tune::Tune),
+    Verify(Verify),
+}
+
+/// Proves the arithmetic: cases from the sources of KEDA 2.20 and Kubernetes 1.35.
+///
+/// Prints for each case its replicas over time and where that is written; where something
+/// else came out, that too, with the reason for each change.
+#[derive(Args)]
+struct Verify {
+    /// Only cases whose name contains this text.
+    #[arg(default_value = "")]
+    name: String,
+    /// Shows settings, inputs and the reason for each change of every case.
+    #[arg(long)]
+    details: bool,
 }
 
 /// Whether what was checked is so.
@@ -34,6 +50,7 @@ fn main() -> ExitCode {
     let done: Result<Verdict> = match Cli::parse().command {
         Command::Simulate(options) => simulate::run(&options).map(|()| true),
         Command::Tune(options) => tune::run(&options),
+        Command::Verify(options) => verify(&options),
     };
     match done {
         Ok(true) => ExitCode::SUCCESS,
@@ -44,4 +61,14 @@ fn main() -> ExitCode {
             ExitCode::from(2)
         }
     }
+}
+
+fn verify(options: &Verify) -> Result<Verdict> {
+    let report = Report::of(&options.name, options.details);
+    if report.outcomes.is_empty() {
+        let name = &options.name;
+        anyhow::bail!("no case has `{name}` in its name; `scale-lab verify` lists them all");
+    }
+    writeln!(std::io::stdout(), "{report}")?;
+    Ok(report.failures() == 0)
 }
