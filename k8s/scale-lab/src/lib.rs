@@ -5,5 +5,6 @@
 //! code for both; `simulate` and `live` bring the messages and the pods; both write a
 //! [`timeline::Timeline`].
 
+pub mod plot;
 pub mod time;
 pub mod timeline;
