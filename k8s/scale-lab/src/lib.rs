@@ -5,6 +5,9 @@
 //! code for both; `simulate` and `live` bring the messages and the pods; both write a
 //! [`timeline::Timeline`].
 
+pub mod autoscaler;
+pub mod hpa;
 pub mod plot;
+pub mod scaled_object;
 pub mod time;
 pub mod timeline;

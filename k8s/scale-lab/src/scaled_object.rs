@@ -1,0 +1,200 @@
+//! What the chart renders, as far as scaling, starting and stopping of pods depend on it.
+//! Refuses what the lab does not model instead of ignoring it.
+
+use std::time::Duration;
+
+use crate::hpa::Behavior;
+
+/// The scaled workloads of one `helm template`.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Rendered {
+    /// Workloads that KEDA scales, by name.
+    pub workers: Vec<Worker>,
+    /// Workloads that a HorizontalPodAutoscaler scales by CPU, by name.
+    pub http: Vec<CpuScaled>,
+}
+
+/// A queue's consumers.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Worker {
+    /// Name of the Deployment.
+    pub name: String,
+    /// Last part of the queue's URL.
+    pub queue: String,
+    /// How KEDA scales it.
+    pub scaled: ScaledObject,
+    /// Its pods.
+    pub deployment: Pod,
+}
+
+/// A ScaledObject with one `aws-sqs-queue` trigger, KEDA's defaults filled in
+/// (`apis/keda/v1alpha1/scaledobject_types.go`, `withtriggers_types.go` of KEDA 2.20).
+#[derive(Clone, Debug, PartialEq)]
+pub struct ScaledObject {
+    /// `metadata.name`.
+    pub name: String,
+    /// `pollingInterval`; 30 s.
+    pub polling_interval: Duration,
+    /// `initialCooldownPeriod`, from the creation of the ScaledObject on; 0 s.
+    pub initial_cooldown: Duration,
+    /// `cooldownPeriod`; 300 s.
+    pub cooldown: Duration,
+    /// `idleReplicaCount`; below `min`.
+    pub idle: Option<u32>,
+    /// `minReplicaCount`; 0.
+    pub min: u32,
+    /// `maxReplicaCount`; 100.
+    pub max: u32,
+    /// `fallback`.
+    pub fallback: Option<Fallback>,
+    /// `advanced.horizontalPodAutoscalerConfig.behavior`.
+    pub behavior: Option<Behavior>,
+    /// The annotations that pause it.
+    pub pause: Pause,
+    /// The queue and its thresholds.
+    pub trigger: Trigger,
+}
+
+/// Annotations `autoscaling.keda.sh/…` of a ScaledObject.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Pause {
+    /// `paused`: replicas stay as they are, no HorizontalPodAutoscaler.
+    pub all: bool,
+    /// `paused-replicas`: replicas are set to this, no HorizontalPodAutoscaler.
+    pub at: Option<u32>,
+    /// `paused-scale-in`: replicas never fall.
+    pub scale_in: bool,
+    /// `paused-scale-out`: replicas never rise.
+    pub scale_out: bool,
+    /// `force-activation`: active whatever the queue says.
+    pub force_active: bool,
+}
+
+/// Trigger `aws-sqs-queue` (`pkg/scalers/aws_sqs_queue_scaler.go`).
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Trigger {
+    /// `queueURL`.
+    pub queue_url: String,
+    /// `awsRegion`.
+    pub region: String,
+    /// `awsEndpoint`; AWS's own without.
+    pub endpoint: Option<String>,
+    /// `queueLength`: messages for each replica; 5.
+    pub queue_length: u64,
+    /// `activationQueueLength`: active above so many messages; 0.
+    pub activation: i64,
+    /// `scaleOnInFlight`: counts messages in flight; true.
+    pub on_in_flight: bool,
+    /// `scaleOnDelayed`: counts delayed messages; false.
+    pub on_delayed: bool,
+}
+
+/// `fallback`: what the HorizontalPodAutoscaler is told while the queue cannot be asked.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Fallback {
+    /// `failureThreshold`: after more failures in a row than this.
+    pub failure_threshold: u32,
+    /// `replicas`.
+    pub replicas: u32,
+    /// `behavior`.
+    pub behavior: FallbackBehavior,
+}
+
+/// `fallback.behavior`.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum FallbackBehavior {
+    /// `static`: `replicas`.
+    #[default]
+    Static,
+    /// `currentReplicas`: what there is.
+    CurrentReplicas,
+    /// `currentReplicasIfHigher`: what there is, `replicas` at least.
+    CurrentReplicasIfHigher,
+    /// `currentReplicasIfLower`: what there is, `replicas` at most.
+    CurrentReplicasIfLower,
+}
+
+/// What starting and stopping a pod depends on.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Pod {
+    /// `spec.replicas`, where no autoscaler owns it.
+    pub replicas: Option<u32>,
+    /// `terminationGracePeriodSeconds`: from SIGTERM (or the start of `preStop`) to SIGKILL; 30 s.
+    pub grace_period: Duration,
+    /// `lifecycle.preStop.sleep.seconds`: SIGTERM comes so much later, within the grace
+    /// period; 0 s.
+    pub pre_stop: Duration,
+    /// `--grace-period` of `gristmill`: how long it drains after SIGTERM.
+    pub drain: Option<Duration>,
+    /// `minReadySeconds`; 0 s.
+    pub min_ready: Duration,
+    /// `startupProbe`: the others wait for it.
+    pub startup: Option<Probe>,
+    /// `readinessProbe`; without one a started pod is ready.
+    pub readiness: Option<Probe>,
+    /// `livenessProbe`.
+    pub liveness: Option<Probe>,
+    /// `resources.requests.cpu` of all containers, in thousandths of a core; 0 without.
+    pub cpu_request_millis: u64,
+    /// `resources.limits.cpu` of all containers; `None` where one has none.
+    pub cpu_limit_millis: Option<u64>,
+    /// `resources.requests.memory` of all containers, in bytes; 0 without.
+    pub memory_request_bytes: u64,
+    /// `resources.limits.memory` of all containers; `None` where one has none.
+    pub memory_limit_bytes: Option<u64>,
+    /// A required anti-affinity by `kubernetes.io/hostname`: a node takes one such pod.
+    pub one_per_node: bool,
+    /// Arguments of the container `gristmill`; empty for a SpinApp.
+    pub args: Vec<String>,
+}
+
+/// A probe with Kubernetes' defaults (`pkg/apis/core/v1/defaults.go`).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Probe {
+    /// `initialDelaySeconds`; 0 s.
+    pub initial_delay: Duration,
+    /// `periodSeconds`; 10 s.
+    pub period: Duration,
+    /// `timeoutSeconds`; 1 s.
+    pub timeout: Duration,
+    /// `successThreshold`; 1.
+    pub successes: u32,
+    /// `failureThreshold`; 3.
+    pub failures: u32,
+}
+
+/// A service that a HorizontalPodAutoscaler scales by CPU.
+#[derive(Clone, Debug, PartialEq)]
+pub struct CpuScaled {
+    /// Name of its Deployment or SpinApp.
+    pub name: String,
+    /// `minReplicas`; 1.
+    pub min: u32,
+    /// `maxReplicas`.
+    pub max: u32,
+    /// `averageUtilization` of resource `cpu`: per cent of the request.
+    pub cpu_utilization: u32,
+    /// `behavior`.
+    pub behavior: Option<Behavior>,
+    /// Its pods.
+    pub deployment: Pod,
+}
+
+/// Why a rendered file cannot be used.
+#[derive(Debug, thiserror::Error)]
+pub enum ReadError {
+    /// Not YAML.
+    #[error("the rendered file is not YAML: {0}; give the output of `helm template`")]
+    Yaml(String),
+}
+
+/// Reads the output of `helm template`: every ScaledObject and HorizontalPodAutoscaler with
+/// the Deployment or SpinApp it scales.
+///
+/// # Errors
+///
+/// When it is not YAML, or says something that the lab does not model.
+pub fn read(yaml: &str) -> Result<Rendered, ReadError> {
+    let _ = yaml;
+    Err(ReadError::Yaml("the reader is not written yet".to_owned()))
+}
