@@ -579,8 +579,8 @@ mod tests {
         assert!(texts.iter().any(|text| text == "100 k"), "{texts:?}");
         // Both are there, each in its colour.
         for colour in &COLOURS[..2] {
-            let lines = svg.matches(&format!(r#"fill="none" stroke="{colour}""#));
-            assert_eq!(lines.count(), 5, "{colour}");
+            let line = format!(r#"fill="none" stroke="{colour}""#);
+            assert_eq!(svg.matches(&line).count(), 5, "{colour}");
         }
     }
 
