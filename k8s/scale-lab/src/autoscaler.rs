@@ -4,12 +4,20 @@
 
 use std::time::Duration;
 
+use crate::hpa::{self, Behavior, Hpa, Select};
+use crate::keda::Keda;
 use crate::scaled_object::ScaledObject;
 use crate::time::Time;
 use crate::timeline::Depth;
 
 /// `--horizontal-pod-autoscaler-sync-period` of the controller manager, its default.
 pub const SYNC_PERIOD: Duration = Duration::from_secs(15);
+
+/// Controllers read their clocks after the queue has answered, so much later at least. It
+/// decides what happens where a window ends in the very millisecond of a poll or a sync,
+/// as it does in a cluster: it has ended. The autoscaler's next sync is delayed by it, too
+/// (it waits its period from the end of a sync on, KEDA from the start of a poll on).
+pub const ASKING: Duration = Duration::from_millis(1);
 
 /// The queue could not be asked: an outage, a throttled request. The text says why.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -46,9 +54,25 @@ pub struct Phases {
 /// KEDA's operator and the HorizontalPodAutoscaler it made, for one ScaledObject.
 #[derive(Clone, Debug)]
 pub struct Autoscaler {
-    scaled: ScaledObject,
+    keda: Keda,
+    hpa: Hpa,
+    target_millis: u64,
+    paused: Paused,
+    poll_period: Duration,
     next_poll: Time,
     next_sync: Time,
+}
+
+/// A pause of everything (`handlePause`, `controllers/keda/scaledobject_controller.go`):
+/// no polls, and the HorizontalPodAutoscaler is deleted.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Paused {
+    /// Not paused.
+    No,
+    /// To be set to so many replicas, once.
+    At(u32),
+    /// Left alone.
+    Yes,
 }
 
 impl Autoscaler {
@@ -66,8 +90,17 @@ impl Autoscaler {
     /// The same with other first moments.
     #[must_use]
     pub fn with_phases(scaled: &ScaledObject, start: Time, phases: Phases) -> Self {
+        let paused = match scaled.pause.at {
+            Some(replicas) => Paused::At(replicas),
+            None if scaled.pause.all => Paused::Yes,
+            None => Paused::No,
+        };
         Self {
-            scaled: scaled.clone(),
+            keda: Keda::new(scaled, start),
+            hpa: Hpa::new(scaled.min, scaled.max, behavior(scaled)),
+            target_millis: scaled.trigger.queue_length.saturating_mul(1000),
+            paused,
+            poll_period: scaled.polling_interval,
             next_poll: start + phases.poll,
             next_sync: start + phases.sync,
         }
@@ -87,13 +120,64 @@ impl Autoscaler {
         depth: Result<Depth, Unavailable>,
         workload: Workload,
     ) -> Vec<Change> {
-        let _ = (depth, workload);
-        if self.next_poll <= now {
-            self.next_poll = now + self.scaled.polling_interval;
+        let (poll, sync) = (self.next_poll <= now, self.next_sync <= now);
+        let asked = now + ASKING;
+        let mut replicas = workload.replicas;
+        let mut changes = Vec::new();
+        if poll {
+            self.next_poll = now + self.poll_period;
+            let change = match self.paused {
+                Paused::No => self.keda.poll(asked, depth.clone(), replicas),
+                Paused::Yes => None,
+                Paused::At(to) => {
+                    self.paused = Paused::Yes;
+                    let reason = "KEDA: paused-replicas".to_owned();
+                    (to != replicas).then_some(Change { to, reason })
+                }
+            };
+            replicas = change.as_ref().map_or(replicas, |change| change.to);
+            changes.extend(change);
         }
-        if self.next_sync <= now {
-            self.next_sync = now + SYNC_PERIOD;
+        if sync {
+            self.next_sync = asked + SYNC_PERIOD;
+            if self.paused == Paused::No {
+                changes.extend(self.sync(asked, depth, replicas, workload.pods));
+            }
         }
-        Vec::new()
+        changes
     }
+
+    /// A sync of the HorizontalPodAutoscaler; without a metric it holds.
+    fn sync(
+        &mut self,
+        now: Time,
+        depth: Result<Depth, Unavailable>,
+        replicas: u32,
+        pods: u32,
+    ) -> Option<Change> {
+        let tolerances = self.hpa.tolerances();
+        let rescale = self.hpa.sync(now, replicas, || {
+            let metric = self.keda.metric(depth, replicas)?;
+            let target = self.target_millis;
+            Ok::<_, Unavailable>(hpa::average_value(metric, target, pods, tolerances))
+        });
+        let rescale = rescale.ok().flatten()?;
+        Some(Change {
+            to: rescale.to,
+            reason: format!("HPA: {}", rescale.reason),
+        })
+    }
+}
+
+/// The `behavior` that KEDA gives the HorizontalPodAutoscaler (`newHPAForScaledObject`,
+/// `controllers/keda/hpa.go`): a pause of one direction disables that direction.
+fn behavior(scaled: &ScaledObject) -> Option<Behavior> {
+    let mut behavior = scaled.behavior.clone();
+    if scaled.pause.scale_in {
+        behavior.get_or_insert_default().down.select = Select::Disabled;
+    }
+    if scaled.pause.scale_out {
+        behavior.get_or_insert_default().up.select = Select::Disabled;
+    }
+    behavior
 }

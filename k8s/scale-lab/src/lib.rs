@@ -7,6 +7,7 @@
 
 pub mod autoscaler;
 pub mod hpa;
+pub mod keda;
 pub mod plot;
 pub mod scaled_object;
 pub mod time;
