@@ -1,4 +1,4 @@
-//! The scale lab: what KEDA, the HorizontalPodAutoscaler and the kubelet do to a queue's
+//! The scale lab: what KEDA, the `HorizontalPodAutoscaler` and the kubelet do to a queue's
 //! consumers, computed (`simulate`, `tune`) or done with real processes (`live`).
 //!
 //! `scaled_object` reads what the chart renders; `autoscaler` decides replicas, the same
@@ -6,9 +6,12 @@
 //! [`timeline::Timeline`].
 
 pub mod autoscaler;
+pub mod chart;
 pub mod hpa;
 pub mod keda;
 pub mod plot;
 pub mod scaled_object;
+pub mod scenario;
 pub mod time;
 pub mod timeline;
+pub mod trace;
