@@ -9,6 +9,7 @@ pub mod autoscaler;
 pub mod chart;
 pub mod hpa;
 pub mod keda;
+pub mod live;
 pub mod plot;
 pub mod scaled_object;
 pub mod scenario;

@@ -184,7 +184,7 @@ fn draw(
     let y = |value_: f64| bottom - value_ / value.end * PANEL;
     let _ = writeln!(
         out,
-        r##"<text x="{LEFT}" y="{:.1}" font-size="12" font-weight="bold">{}</text>"##,
+        r#"<text x="{LEFT}" y="{:.1}" font-size="12" font-weight="bold">{}</text>"#,
         top - 9.0,
         panel.title
     );
@@ -214,7 +214,7 @@ fn draw(
         if last {
             let _ = writeln!(
                 out,
-                r##"<text x="{at:.1}" y="{:.1}" text-anchor="middle">{}</text>"##,
+                r#"<text x="{at:.1}" y="{:.1}" text-anchor="middle">{}</text>"#,
                 bottom + 16.0,
                 clock(tick, time.step)
             );
@@ -228,7 +228,7 @@ fn draw(
     if last {
         let _ = writeln!(
             out,
-            r##"<text x="{:.1}" y="{:.1}" text-anchor="middle">time since the start ({})</text>"##,
+            r#"<text x="{:.1}" y="{:.1}" text-anchor="middle">time since the start ({})</text>"#,
             f64::midpoint(LEFT, WIDTH - RIGHT),
             bottom + 34.0,
             unit(time.step)
@@ -247,7 +247,7 @@ fn draw(
             );
             let _ = writeln!(
                 out,
-                r##"<path d="{path}" fill="none" stroke="{colour}" stroke-linejoin="round" {}/>"##,
+                r#"<path d="{path}" fill="none" stroke="{colour}" stroke-linejoin="round" {}/>"#,
                 series.stroke.attributes()
             );
         }
@@ -264,7 +264,7 @@ fn crosses(out: &mut String, run: &Timeline, x: &impl Fn(f64) -> f64, bottom: f6
             let at = x(event.time.seconds());
             let _ = writeln!(
                 out,
-                r##"<path d="M{:.1} {:.1}l8 8m-8 0l8 -8" stroke="{colour}" stroke-width="2.4"><title>pod {pod} killed</title></path>"##,
+                r#"<path d="M{:.1} {:.1}l8 8m-8 0l8 -8" stroke="{colour}" stroke-width="2.4"><title>pod {pod} killed</title></path>"#,
                 at - 4.0,
                 bottom - 12.0
             );
@@ -304,19 +304,19 @@ fn legend(out: &mut String, entries: &[(&str, &str, Mark)], baseline: f64) {
         let _ = match mark {
             Mark::Line(stroke) => writeln!(
                 out,
-                r##"<path d="M{left:.1} {middle:.1}h28" stroke="{colour}" {}/>"##,
+                r#"<path d="M{left:.1} {middle:.1}h28" stroke="{colour}" {}/>"#,
                 stroke.attributes()
             ),
             Mark::Cross => writeln!(
                 out,
-                r##"<path d="M{:.1} {:.1}l8 8m-8 0l8 -8" stroke="{colour}" stroke-width="2.4"/>"##,
+                r#"<path d="M{:.1} {:.1}l8 8m-8 0l8 -8" stroke="{colour}" stroke-width="2.4"/>"#,
                 left + 18.0,
                 middle - 4.0
             ),
         };
         let _ = writeln!(
             out,
-            r##"<text x="{:.1}" y="{baseline:.1}">{}</text>"##,
+            r#"<text x="{:.1}" y="{baseline:.1}">{}</text>"#,
             left + 33.0,
             escape(name)
         );

@@ -28,7 +28,9 @@ impl Endpoint {
         let mut plan = Plan {
             program: program.to_owned(),
             folder: folder.to_owned(),
-            arguments: ["queue", "--listen", "127.0.0.1:0", "--data-dir", "queue"].map(str::to_owned).into(),
+            arguments: ["queue", "--listen", "127.0.0.1:0", "--data-dir", "queue"]
+                .map(str::to_owned)
+                .into(),
             log: folder.join("queue.log"),
         };
         let mut process = Process::start(&plan)?;

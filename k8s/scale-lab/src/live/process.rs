@@ -17,7 +17,9 @@ const PATIENCE: Duration = Duration::from_secs(60);
 #[derive(Debug, thiserror::Error)]
 pub enum ProcessError {
     /// It could not be started, or its log not be opened.
-    #[error("cannot start `{program}`: {error}; build it with `cargo xtask build`, or name it with --gristmill")]
+    #[error(
+        "cannot start `{program}`: {error}; build it with `cargo xtask build`, or name it with --gristmill"
+    )]
     Start {
         /// The program.
         program: PathBuf,
@@ -25,7 +27,9 @@ pub enum ProcessError {
         error: std::io::Error,
     },
     /// It ended, or said nothing, before it was ready.
-    #[error("`gristmill {command}` did not become ready ({said}); its log, {log}, ends with: {end}")]
+    #[error(
+        "`gristmill {command}` did not become ready ({said}); its log, {log}, ends with: {end}"
+    )]
     NotReady {
         /// Which command.
         command: String,
@@ -78,7 +82,11 @@ impl Process {
             .map_err(failed)?;
         let mut command = Command::new(&plan.program);
         for (name, _) in std::env::vars_os() {
-            let foreign = |name: &str| ["AWS_", "GRISTMILL_", "SPIN_"].iter().any(|p| name.starts_with(p));
+            let foreign = |name: &str| {
+                ["AWS_", "GRISTMILL_", "SPIN_"]
+                    .iter()
+                    .any(|p| name.starts_with(p))
+            };
             if name.to_str().is_some_and(foreign) {
                 command.env_remove(name);
             }
@@ -124,14 +132,21 @@ impl Process {
                 }
             }
         };
-        let late = |_| Err(format!("no line `{beginning}` within {} s", PATIENCE.as_secs()));
+        let late = |_| {
+            Err(format!(
+                "no line `{beginning}` within {} s",
+                PATIENCE.as_secs()
+            ))
+        };
         let found = tokio::time::timeout(PATIENCE, wait).await;
-        found.unwrap_or_else(late).map_err(|said| ProcessError::NotReady {
-            command: self.command.clone(),
-            said,
-            log: self.log.clone(),
-            end: end_of(&self.log),
-        })
+        found
+            .unwrap_or_else(late)
+            .map_err(|said| ProcessError::NotReady {
+                command: self.command.clone(),
+                said,
+                log: self.log.clone(),
+                end: end_of(&self.log),
+            })
     }
 
     pub(super) fn terminate(&self) -> Result<(), ProcessError> {

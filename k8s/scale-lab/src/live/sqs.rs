@@ -196,7 +196,9 @@ impl Sqs {
         let answer = self.call("ReceiveMessage", &body).await?;
         let messages = answer.get("Messages").and_then(Value::as_array);
         let ids = messages.into_iter().flatten();
-        Ok(ids.map(|one| text(one, &["MessageId"]).to_owned()).collect())
+        Ok(ids
+            .map(|one| text(one, &["MessageId"]).to_owned())
+            .collect())
     }
 }
 
