@@ -13,11 +13,11 @@ use crate::time::Time;
 pub const TOLERANCE: f64 = 0.1;
 
 /// `--horizontal-pod-autoscaler-downscale-stabilization`.
-pub const DOWNSCALE_STABILIZATION: Duration = Duration::from_secs(300);
+pub const DOWNSCALE_STABILIZATION: Duration = Duration::from_mins(5);
 
 /// `--horizontal-pod-autoscaler-cpu-initialization-period`: for so long after its start a
 /// pod's CPU counts only while it is ready, and was for a whole window of the metric.
-pub const CPU_INITIALIZATION: Duration = Duration::from_secs(300);
+pub const CPU_INITIALIZATION: Duration = Duration::from_mins(5);
 
 /// `--horizontal-pod-autoscaler-initial-readiness-delay`: a pod whose readiness last
 /// changed within so long after its start, and that is unready, has never been ready.

@@ -67,9 +67,9 @@ impl Keda {
         let reading = self.read(depth, replicas);
         let failed = reading.is_err();
         match reading {
-            Ok(reading) if reading.active => self.active(now, replicas, failed, describe(reading)),
+            Ok(reading) if reading.active => self.active(now, replicas, failed, &describe(reading)),
             _ if self.scaled.pause.force_active => {
-                self.active(now, replicas, failed, "force-activation".to_owned())
+                self.active(now, replicas, failed, "force-activation")
             }
             // Waits for the fallback: the autoscaler could not start a replica from zero for it.
             Err(_) if self.scaled.fallback.is_none_or(|own| own.replicas != 0) => None,
@@ -108,7 +108,7 @@ impl Keda {
     }
 
     /// There is work: from zero, or from idle, to `minReplicaCount`, or 1.
-    fn active(&mut self, now: Time, replicas: u32, failed: bool, why: String) -> Option<Change> {
+    fn active(&mut self, now: Time, replicas: u32, failed: bool, why: &str) -> Option<Change> {
         let idle = self.scaled.idle.is_some() && replicas < self.scaled.min;
         if !idle && replicas != 0 {
             if !failed {

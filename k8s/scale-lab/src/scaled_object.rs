@@ -1,7 +1,14 @@
 //! What the chart renders, as far as scaling, starting and stopping of pods depend on it.
-//! Refuses what the lab does not model instead of ignoring it.
+//! Refuses what the lab does not model instead of ignoring it. `raw` has the objects as
+//! they are written, `quantity` reads CPU and memory.
 
+mod quantity;
+mod raw;
+
+use std::collections::BTreeMap;
 use std::time::Duration;
+
+use serde_json::Value;
 
 use crate::hpa::Behavior;
 
@@ -57,6 +64,10 @@ pub struct ScaledObject {
 
 /// Annotations `autoscaling.keda.sh/…` of a ScaledObject.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[expect(
+    clippy::struct_excessive_bools,
+    reason = "each is an annotation of its own"
+)]
 pub struct Pause {
     /// `paused`: replicas stay as they are, no HorizontalPodAutoscaler.
     pub all: bool,
@@ -186,15 +197,136 @@ pub enum ReadError {
     /// Not YAML.
     #[error("the rendered file is not YAML: {0}; give the output of `helm template`")]
     Yaml(String),
+    /// An object says what the lab cannot follow.
+    #[error("{kind} `{name}`: {problem}")]
+    Object {
+        /// Its kind.
+        kind: &'static str,
+        /// Its name.
+        name: String,
+        /// What it says.
+        problem: Problem,
+    },
+}
+
+/// What is wrong with an object.
+#[derive(Debug, thiserror::Error)]
+pub enum Problem {
+    /// A field is missing, unknown, or of another type.
+    #[error("{0}; the lab models no other fields")]
+    Form(#[from] serde_json::Error),
+    /// A field has a value that the lab, or the cluster, refuses.
+    #[error("`{field}` is `{value}`: {want}")]
+    Value {
+        /// Which one.
+        field: &'static str,
+        /// What it says.
+        value: String,
+        /// What it may say.
+        want: &'static str,
+    },
+    /// What it scales is not in the file.
+    #[error("neither a Deployment nor a SpinApp `{0}` is rendered: render the whole chart")]
+    NoTarget(String),
+    /// Another object scales the same.
+    #[error("`{0}` is scaled by another object, too: keep one of them")]
+    Twice(String),
+}
+
+/// `field` says `value`, and that is refused.
+fn refuse(field: &'static str, value: impl Into<String>, want: &'static str) -> Problem {
+    Problem::Value {
+        field,
+        value: value.into(),
+        want,
+    }
 }
 
 /// Reads the output of `helm template`: every ScaledObject and HorizontalPodAutoscaler with
-/// the Deployment or SpinApp it scales.
+/// the Deployment or SpinApp it scales, by name.
 ///
 /// # Errors
 ///
 /// When it is not YAML, or says something that the lab does not model.
 pub fn read(yaml: &str) -> Result<Rendered, ReadError> {
-    let _ = yaml;
-    Err(ReadError::Yaml("the reader is not written yet".to_owned()))
+    let documents: Vec<Value> =
+        serde_saphyr::from_multiple(yaml).map_err(|error| ReadError::Yaml(error.to_string()))?;
+    let mut pods = BTreeMap::new();
+    for (name, document) in of_kind(&documents, "Deployment") {
+        let pod = raw::deployment(document).map_err(within("Deployment", name))?;
+        pods.insert(name, Some(pod));
+    }
+    for (name, document) in of_kind(&documents, "SpinApp") {
+        let pod = raw::spin_app(document).map_err(within("SpinApp", name))?;
+        pods.insert(name, Some(pod));
+    }
+    let mut rendered = Rendered::default();
+    for (name, document) in of_kind(&documents, "ScaledObject") {
+        let of = within("ScaledObject", name);
+        let worker = raw::scaled_object(document)
+            .and_then(|(target, scaled)| worker(target, scaled, &mut pods))
+            .map_err(of)?;
+        rendered.workers.push(worker);
+    }
+    for (name, document) in of_kind(&documents, "HorizontalPodAutoscaler") {
+        let of = within("HorizontalPodAutoscaler", name);
+        let scaled = raw::autoscaler(document)
+            .and_then(|scaler| cpu_scaled(scaler, &mut pods))
+            .map_err(of)?;
+        rendered.http.push(scaled);
+    }
+    rendered.workers.sort_by(|a, b| a.name.cmp(&b.name));
+    rendered.http.sort_by(|a, b| a.name.cmp(&b.name));
+    Ok(rendered)
+}
+
+/// The objects of a kind, with their names.
+fn of_kind<'a>(
+    documents: &'a [Value],
+    kind: &'a str,
+) -> impl Iterator<Item = (&'a str, &'a Value)> {
+    let name = |document: &'a Value| document["metadata"]["name"].as_str().unwrap_or("");
+    let own = documents.iter().filter(move |one| one["kind"] == kind);
+    own.map(move |document| (name(document), document))
+}
+
+fn within(kind: &'static str, name: &str) -> impl FnOnce(Problem) -> ReadError {
+    let name = name.to_owned();
+    move |problem| ReadError::Object {
+        kind,
+        name,
+        problem,
+    }
+}
+
+/// Pods that are not yet scaled by something, by the name of their Deployment.
+type Pods<'a> = BTreeMap<&'a str, Option<Pod>>;
+
+fn take(target: &str, pods: &mut Pods<'_>) -> Result<Pod, Problem> {
+    match pods.get_mut(target).map(Option::take) {
+        Some(Some(pod)) => Ok(pod),
+        Some(None) => Err(Problem::Twice(target.to_owned())),
+        None => Err(Problem::NoTarget(target.to_owned())),
+    }
+}
+
+fn worker(name: String, scaled: ScaledObject, pods: &mut Pods<'_>) -> Result<Worker, Problem> {
+    let url = &scaled.trigger.queue_url;
+    Ok(Worker {
+        queue: url.rsplit('/').next().unwrap_or(url).to_owned(),
+        deployment: take(&name, pods)?,
+        name,
+        scaled,
+    })
+}
+
+fn cpu_scaled(scaler: raw::CpuScaler, pods: &mut Pods<'_>) -> Result<CpuScaled, Problem> {
+    Ok(CpuScaled {
+        deployment: take(&scaler.target, pods)?,
+        name: scaler.target,
+        min: scaler.min,
+        max: scaler.max,
+        cpu_utilization: scaler.cpu_utilization,
+        behavior: scaler.behavior,
+    })
 }

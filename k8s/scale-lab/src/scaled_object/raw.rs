@@ -1,0 +1,738 @@
+//! Objects of the cluster as they are written: their fields, their defaults, and what of
+//! them is refused. What decides over replicas (ScaledObject, HorizontalPodAutoscaler) may
+//! have no unknown field; of pods only what the lab needs is looked at.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use serde::Deserialize;
+use serde_json::Value;
+
+use super::quantity::Quantity;
+use super::{
+    Fallback, FallbackBehavior, Pause, Pod, Probe, Problem, ScaledObject, Trigger, refuse,
+};
+use crate::hpa::{Behavior, Policy, Rules, Select, Step};
+
+/// KEDA's defaults: `GetPollingInterval`, `scale_executor.go`, `GetHPAMaxReplicas`.
+const POLLING_INTERVAL: u32 = 30;
+const COOLDOWN_PERIOD: u32 = 300;
+const MAX_REPLICAS: u32 = 100;
+/// Of trigger `aws-sqs-queue`.
+const QUEUE_LENGTH: i64 = 5;
+/// Kubernetes' `terminationGracePeriodSeconds`.
+const GRACE_PERIOD: u32 = 30;
+/// What a HorizontalPodAutoscaler without `minReplicas` has.
+const MIN_REPLICAS: u32 = 1;
+
+/// The prefix of the annotations that [`Pause`] knows.
+const ANNOTATIONS: &str = "autoscaling.keda.sh/";
+
+#[derive(Deserialize)]
+struct Object<S> {
+    metadata: Metadata,
+    spec: S,
+}
+
+#[derive(Deserialize)]
+struct Metadata {
+    name: String,
+    #[serde(default)]
+    annotations: BTreeMap<String, String>,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+struct ScaledSpec {
+    scale_target_ref: TargetRef,
+    polling_interval: Option<u32>,
+    initial_cooldown_period: Option<u32>,
+    cooldown_period: Option<u32>,
+    idle_replica_count: Option<u32>,
+    min_replica_count: Option<u32>,
+    max_replica_count: Option<u32>,
+    fallback: Option<RawFallback>,
+    #[serde(default)]
+    advanced: Advanced,
+    triggers: Vec<RawTrigger>,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+struct TargetRef {
+    name: String,
+    api_version: Option<String>,
+    kind: Option<String>,
+    #[serde(rename = "envSourceContainerName")]
+    _env_source: Option<String>,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+struct RawFallback {
+    failure_threshold: u32,
+    replicas: u32,
+    #[serde(default)]
+    behavior: RawFallbackBehavior,
+}
+
+/// Without `scalingModifiers`, which the lab does not model.
+#[derive(Deserialize, Default)]
+#[serde(rename_all = "camelCase")]
+enum RawFallbackBehavior {
+    #[default]
+    Static,
+    CurrentReplicas,
+    CurrentReplicasIfHigher,
+    CurrentReplicasIfLower,
+}
+
+/// Without `scalingModifiers`, which the lab does not model.
+#[derive(Deserialize, Default)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+struct Advanced {
+    #[serde(default)]
+    horizontal_pod_autoscaler_config: HpaConfig,
+    /// What happens when the ScaledObject is deleted; none is here.
+    #[serde(rename = "restoreToOriginalReplicaCount")]
+    _restore: Option<bool>,
+}
+
+#[derive(Deserialize, Default)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+struct HpaConfig {
+    behavior: Option<RawBehavior>,
+    #[serde(rename = "name")]
+    _name: Option<String>,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+struct RawTrigger {
+    #[serde(rename = "type")]
+    kind: String,
+    metadata: Value,
+    metric_type: Option<String>,
+    #[serde(default)]
+    use_cached_metrics: bool,
+    #[serde(rename = "name")]
+    _name: Option<String>,
+    #[serde(rename = "authenticationRef")]
+    _authentication: Option<Value>,
+}
+
+/// All texts, as KEDA wants them.
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+struct SqsMetadata {
+    #[serde(rename = "queueURL")]
+    queue_url: String,
+    aws_region: String,
+    aws_endpoint: Option<String>,
+    queue_length: Option<String>,
+    activation_queue_length: Option<String>,
+    scale_on_in_flight: Option<String>,
+    scale_on_delayed: Option<String>,
+    #[serde(rename = "identityOwner")]
+    _identity_owner: Option<String>,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+struct RawBehavior {
+    scale_up: Option<RawRules>,
+    scale_down: Option<RawRules>,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+struct RawRules {
+    stabilization_window_seconds: Option<u32>,
+    select_policy: Option<RawSelect>,
+    policies: Option<Vec<RawPolicy>>,
+    tolerance: Option<Quantity>,
+}
+
+#[derive(Deserialize)]
+enum RawSelect {
+    Max,
+    Min,
+    Disabled,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+struct RawPolicy {
+    #[serde(rename = "type")]
+    kind: PolicyType,
+    value: u32,
+    period_seconds: u32,
+}
+
+#[derive(Deserialize)]
+enum PolicyType {
+    Pods,
+    Percent,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+struct HpaSpec {
+    scale_target_ref: TargetRef,
+    min_replicas: Option<u32>,
+    max_replicas: u32,
+    metrics: Vec<Value>,
+    behavior: Option<RawBehavior>,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct ResourceMetric {
+    #[serde(rename = "type")]
+    _kind: ResourceKind,
+    resource: ResourceSource,
+}
+
+#[derive(Deserialize)]
+enum ResourceKind {
+    Resource,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct ResourceSource {
+    #[serde(rename = "name")]
+    _name: Cpu,
+    target: UtilizationTarget,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "lowercase")]
+enum Cpu {
+    Cpu,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+struct UtilizationTarget {
+    #[serde(rename = "type")]
+    _kind: UtilizationKind,
+    average_utilization: u32,
+}
+
+#[derive(Deserialize)]
+enum UtilizationKind {
+    Utilization,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct DeploymentSpec {
+    replicas: Option<u32>,
+    #[serde(default)]
+    min_ready_seconds: u32,
+    template: Template,
+}
+
+#[derive(Deserialize)]
+struct Template {
+    spec: PodSpec,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct PodSpec {
+    termination_grace_period_seconds: Option<u32>,
+    containers: Vec<Container>,
+    #[serde(default)]
+    init_containers: Vec<Container>,
+    #[serde(default)]
+    affinity: Affinity,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct Container {
+    name: String,
+    #[serde(default)]
+    args: Vec<String>,
+    restart_policy: Option<String>,
+    #[serde(default)]
+    resources: Resources,
+    #[serde(default)]
+    lifecycle: Lifecycle,
+    startup_probe: Option<RawProbe>,
+    readiness_probe: Option<RawProbe>,
+    liveness_probe: Option<RawProbe>,
+}
+
+#[derive(Deserialize, Default)]
+struct Resources {
+    #[serde(default)]
+    requests: Amounts,
+    #[serde(default)]
+    limits: Amounts,
+}
+
+#[derive(Deserialize, Default)]
+struct Amounts {
+    cpu: Option<Quantity>,
+    memory: Option<Quantity>,
+}
+
+#[derive(Deserialize, Default)]
+#[serde(rename_all = "camelCase")]
+struct Lifecycle {
+    pre_stop: Option<PreStop>,
+}
+
+/// Only a sleep has a length that is known beforehand.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct PreStop {
+    sleep: Sleep,
+}
+
+#[derive(Deserialize)]
+struct Sleep {
+    seconds: u32,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct RawProbe {
+    initial_delay_seconds: Option<u32>,
+    period_seconds: Option<u32>,
+    timeout_seconds: Option<u32>,
+    success_threshold: Option<u32>,
+    failure_threshold: Option<u32>,
+}
+
+#[derive(Deserialize, Default)]
+#[serde(rename_all = "camelCase")]
+struct Affinity {
+    #[serde(default)]
+    pod_anti_affinity: AntiAffinity,
+}
+
+#[derive(Deserialize, Default)]
+#[serde(rename_all = "camelCase")]
+struct AntiAffinity {
+    #[serde(default)]
+    required_during_scheduling_ignored_during_execution: Vec<Term>,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct Term {
+    topology_key: String,
+}
+
+#[derive(Deserialize)]
+struct SpinAppSpec {
+    replicas: Option<u32>,
+    #[serde(default)]
+    resources: Resources,
+    #[serde(default)]
+    checks: Checks,
+}
+
+#[derive(Deserialize, Default)]
+struct Checks {
+    readiness: Option<RawProbe>,
+    liveness: Option<RawProbe>,
+}
+
+/// A HorizontalPodAutoscaler by CPU, without its pods.
+pub(super) struct CpuScaler {
+    pub(super) target: String,
+    pub(super) min: u32,
+    pub(super) max: u32,
+    pub(super) cpu_utilization: u32,
+    pub(super) behavior: Option<Behavior>,
+}
+
+/// A ScaledObject, and the name of what it scales.
+pub(super) fn scaled_object(document: &Value) -> Result<(String, ScaledObject), Problem> {
+    let object = Object::<ScaledSpec>::deserialize(document)?;
+    let spec = object.spec;
+    let polling = spec.polling_interval.unwrap_or(POLLING_INTERVAL);
+    if polling == 0 {
+        return Err(refuse("pollingInterval", "0", "1 second at least"));
+    }
+    let (min, max) = (
+        spec.min_replica_count.unwrap_or(0),
+        spec.max_replica_count.unwrap_or(MAX_REPLICAS),
+    );
+    if max == 0 || min > max {
+        return Err(refuse(
+            "maxReplicaCount",
+            max.to_string(),
+            "1 and `minReplicaCount` at least",
+        ));
+    }
+    // `CheckReplicaCountBoundsAreValid`: a written 0 counts as the autoscaler's 1.
+    let above_idle = spec.min_replica_count.map_or(0, |min| min.max(1));
+    if let Some(idle) = spec.idle_replica_count.filter(|idle| *idle >= above_idle) {
+        return Err(refuse(
+            "idleReplicaCount",
+            idle.to_string(),
+            "less than a written `minReplicaCount`",
+        ));
+    }
+    let scaled = ScaledObject {
+        polling_interval: seconds(polling),
+        initial_cooldown: seconds(spec.initial_cooldown_period.unwrap_or(0)),
+        cooldown: seconds(spec.cooldown_period.unwrap_or(COOLDOWN_PERIOD)),
+        idle: spec.idle_replica_count,
+        min,
+        max,
+        fallback: spec.fallback.as_ref().map(fallback),
+        behavior: behavior(spec.advanced.horizontal_pod_autoscaler_config.behavior)?,
+        pause: pause(&object.metadata.annotations)?,
+        trigger: trigger(spec.triggers)?,
+        name: object.metadata.name,
+    };
+    Ok((target(spec.scale_target_ref)?, scaled))
+}
+
+/// A HorizontalPodAutoscaler.
+pub(super) fn autoscaler(document: &Value) -> Result<CpuScaler, Problem> {
+    let spec = Object::<HpaSpec>::deserialize(document)?.spec;
+    let [metric] = spec.metrics.as_slice() else {
+        let count = spec.metrics.len();
+        return Err(refuse(
+            "metrics",
+            count.to_string(),
+            "the lab models one, of resource `cpu`",
+        ));
+    };
+    let metric = ResourceMetric::deserialize(metric)?;
+    let cpu_utilization = metric.resource.target.average_utilization;
+    if cpu_utilization == 0 {
+        return Err(refuse("averageUtilization", "0", "1 per cent at least"));
+    }
+    let (min, max) = (spec.min_replicas.unwrap_or(MIN_REPLICAS), spec.max_replicas);
+    if min == 0 || min > max {
+        return Err(refuse(
+            "minReplicas",
+            min.to_string(),
+            "from 1 to `maxReplicas`",
+        ));
+    }
+    Ok(CpuScaler {
+        target: target(spec.scale_target_ref)?,
+        min,
+        max,
+        cpu_utilization,
+        behavior: behavior(spec.behavior)?,
+    })
+}
+
+/// The pods of a Deployment.
+pub(super) fn deployment(document: &Value) -> Result<Pod, Problem> {
+    let spec = Object::<DeploymentSpec>::deserialize(document)?.spec;
+    let pod = spec.template.spec;
+    let grace = pod.termination_grace_period_seconds.unwrap_or(GRACE_PERIOD);
+    let beside = pod.init_containers.iter();
+    let beside = beside.filter(|one| one.restart_policy.as_deref() == Some("Always"));
+    let running: Vec<_> = pod.containers.iter().chain(beside).collect();
+    let sum = |amount: fn(&Resources) -> Option<u64>| -> Option<u64> {
+        running.iter().map(|one| amount(&one.resources)).sum()
+    };
+    // The chart's own, where it has others beside it.
+    let first = pod.containers.first();
+    let main = pod
+        .containers
+        .iter()
+        .find(|one| one.name == "gristmill")
+        .or(first);
+    let Some(main) = main else {
+        return Err(refuse("containers", "[]", "one at least"));
+    };
+    let required = &pod.affinity.pod_anti_affinity;
+    let required = &required.required_during_scheduling_ignored_during_execution;
+    Ok(Pod {
+        replicas: spec.replicas,
+        grace_period: seconds(grace),
+        pre_stop: seconds(
+            main.lifecycle
+                .pre_stop
+                .as_ref()
+                .map_or(0, |stop| stop.sleep.seconds),
+        ),
+        drain: drain(&main.args)?,
+        min_ready: seconds(spec.min_ready_seconds),
+        startup: main.startup_probe.as_ref().map(probe),
+        readiness: main.readiness_probe.as_ref().map(probe),
+        liveness: main.liveness_probe.as_ref().map(probe),
+        cpu_request_millis: sum(cpu_request).unwrap_or(0),
+        cpu_limit_millis: sum(cpu_limit),
+        memory_request_bytes: sum(memory_request).unwrap_or(0),
+        memory_limit_bytes: sum(memory_limit),
+        one_per_node: required
+            .iter()
+            .any(|term| term.topology_key == "kubernetes.io/hostname"),
+        args: main.args.clone(),
+    })
+}
+
+/// The pods of a SpinApp: the operator of SpinKube gives them no grace period of their own.
+pub(super) fn spin_app(document: &Value) -> Result<Pod, Problem> {
+    let spec = Object::<SpinAppSpec>::deserialize(document)?.spec;
+    Ok(Pod {
+        replicas: spec.replicas,
+        grace_period: seconds(GRACE_PERIOD),
+        pre_stop: Duration::ZERO,
+        drain: None,
+        min_ready: Duration::ZERO,
+        startup: None,
+        readiness: spec.checks.readiness.as_ref().map(probe),
+        liveness: spec.checks.liveness.as_ref().map(probe),
+        cpu_request_millis: cpu_request(&spec.resources).unwrap_or(0),
+        cpu_limit_millis: cpu_limit(&spec.resources),
+        memory_request_bytes: memory_request(&spec.resources).unwrap_or(0),
+        memory_limit_bytes: memory_limit(&spec.resources),
+        one_per_node: false,
+        args: Vec::new(),
+    })
+}
+
+fn cpu_request(resources: &Resources) -> Option<u64> {
+    resources
+        .requests
+        .cpu
+        .or(resources.limits.cpu)
+        .map(Quantity::millis)
+}
+
+fn cpu_limit(resources: &Resources) -> Option<u64> {
+    resources.limits.cpu.map(Quantity::millis)
+}
+
+fn memory_request(resources: &Resources) -> Option<u64> {
+    resources
+        .requests
+        .memory
+        .or(resources.limits.memory)
+        .map(Quantity::whole)
+}
+
+fn memory_limit(resources: &Resources) -> Option<u64> {
+    resources.limits.memory.map(Quantity::whole)
+}
+
+fn seconds(seconds: u32) -> Duration {
+    Duration::from_secs(seconds.into())
+}
+
+/// The value after `--grace-period`, in seconds.
+fn drain(args: &[String]) -> Result<Option<Duration>, Problem> {
+    let Some(at) = args.iter().position(|arg| arg == "--grace-period") else {
+        return Ok(None);
+    };
+    let text = args.get(at + 1).map_or("", String::as_str);
+    let bad = |_| refuse("--grace-period", text, "whole seconds after it");
+    Ok(Some(seconds(text.parse().map_err(bad)?)))
+}
+
+fn probe(raw: &RawProbe) -> Probe {
+    // Written zeros are defaulted, too (`SetDefaults_Probe`), except for the delay.
+    let or = |value: Option<u32>, default| value.filter(|value| *value > 0).unwrap_or(default);
+    Probe {
+        initial_delay: seconds(raw.initial_delay_seconds.unwrap_or(0)),
+        period: seconds(or(raw.period_seconds, 10)),
+        timeout: seconds(or(raw.timeout_seconds, 1)),
+        successes: or(raw.success_threshold, 1),
+        failures: or(raw.failure_threshold, 3),
+    }
+}
+
+/// The name of a Deployment.
+fn target(raw: TargetRef) -> Result<String, Problem> {
+    let want = "the lab models Deployments";
+    if let Some(kind) = raw.kind.filter(|kind| kind != "Deployment") {
+        return Err(refuse("scaleTargetRef.kind", kind, want));
+    }
+    if let Some(version) = raw.api_version.filter(|version| version != "apps/v1") {
+        return Err(refuse("scaleTargetRef.apiVersion", version, want));
+    }
+    Ok(raw.name)
+}
+
+fn fallback(raw: &RawFallback) -> Fallback {
+    Fallback {
+        failure_threshold: raw.failure_threshold,
+        replicas: raw.replicas,
+        behavior: match raw.behavior {
+            RawFallbackBehavior::Static => FallbackBehavior::Static,
+            RawFallbackBehavior::CurrentReplicas => FallbackBehavior::CurrentReplicas,
+            RawFallbackBehavior::CurrentReplicasIfHigher => {
+                FallbackBehavior::CurrentReplicasIfHigher
+            }
+            RawFallbackBehavior::CurrentReplicasIfLower => FallbackBehavior::CurrentReplicasIfLower,
+        },
+    }
+}
+
+/// Kubernetes fills in what is missing as soon as a `behavior` is there at all.
+fn behavior(raw: Option<RawBehavior>) -> Result<Option<Behavior>, Problem> {
+    let Some(raw) = raw else {
+        return Ok(None);
+    };
+    Ok(Some(Behavior {
+        up: rules(raw.scale_up, Rules::up())?,
+        down: rules(raw.scale_down, Rules::down())?,
+    }))
+}
+
+fn rules(raw: Option<RawRules>, mut rules: Rules) -> Result<Rules, Problem> {
+    let Some(raw) = raw else {
+        return Ok(rules);
+    };
+    if let Some(window) = raw.stabilization_window_seconds {
+        if window > 3600 {
+            return Err(refuse(
+                "stabilizationWindowSeconds",
+                window.to_string(),
+                "3600 at most",
+            ));
+        }
+        rules.stabilization = Some(seconds(window));
+    }
+    if let Some(select) = raw.select_policy {
+        rules.select = match select {
+            RawSelect::Max => Select::Max,
+            RawSelect::Min => Select::Min,
+            RawSelect::Disabled => Select::Disabled,
+        };
+    }
+    if let Some(policies) = raw.policies {
+        if policies.is_empty() {
+            return Err(refuse("policies", "[]", "one at least, or no such field"));
+        }
+        rules.policies = policies.iter().map(policy).collect::<Result<_, _>>()?;
+    }
+    rules.tolerance = raw.tolerance.map(Quantity::ratio);
+    Ok(rules)
+}
+
+fn policy(raw: &RawPolicy) -> Result<Policy, Problem> {
+    if raw.value == 0 {
+        return Err(refuse("value", "0", "1 at least"));
+    }
+    if !(1..=1800).contains(&raw.period_seconds) {
+        return Err(refuse(
+            "periodSeconds",
+            raw.period_seconds.to_string(),
+            "from 1 to 1800",
+        ));
+    }
+    Ok(Policy {
+        change: match raw.kind {
+            PolicyType::Pods => Step::Pods(raw.value),
+            PolicyType::Percent => Step::Percent(raw.value),
+        },
+        period: seconds(raw.period_seconds),
+    })
+}
+
+fn pause(annotations: &BTreeMap<String, String>) -> Result<Pause, Problem> {
+    let mut pause = Pause::default();
+    for (key, value) in annotations {
+        // What is no boolean counts as true (`getBoolAnnotation`).
+        let on = boolean(value).unwrap_or(true);
+        match key.strip_prefix(ANNOTATIONS) {
+            Some("paused") => pause.all = on,
+            Some("paused-scale-in") => pause.scale_in = on,
+            Some("paused-scale-out") => pause.scale_out = on,
+            Some("force-activation") => pause.force_active = on,
+            Some("paused-replicas") => {
+                let bad = |_| refuse("paused-replicas", value, "a number of replicas");
+                pause.at = Some(value.parse().map_err(bad)?);
+            }
+            Some(_) => return Err(refuse("annotations", key, "the lab does not model it")),
+            None => {}
+        }
+    }
+    Ok(pause)
+}
+
+fn trigger(triggers: Vec<RawTrigger>) -> Result<Trigger, Problem> {
+    let count = triggers.len();
+    let Ok([trigger]) = <[RawTrigger; 1]>::try_from(triggers) else {
+        return Err(refuse("triggers", count.to_string(), "the lab models one"));
+    };
+    if trigger.kind != "aws-sqs-queue" {
+        return Err(refuse(
+            "triggers.type",
+            trigger.kind,
+            "the lab models `aws-sqs-queue`",
+        ));
+    }
+    if let Some(metric) = trigger
+        .metric_type
+        .filter(|metric| metric != "AverageValue")
+    {
+        return Err(refuse(
+            "metricType",
+            metric,
+            "the lab models `AverageValue`",
+        ));
+    }
+    if trigger.use_cached_metrics {
+        return Err(refuse("useCachedMetrics", "true", "the lab models `false`"));
+    }
+    let raw = SqsMetadata::deserialize(trigger.metadata)?;
+    let number = |field, text: Option<String>, default: i64| match text {
+        None => Ok(default),
+        Some(text) => text
+            .parse()
+            .map_err(|_| refuse(field, text, "a whole number")),
+    };
+    let flag = |field, text: Option<String>, default: bool| match text {
+        None => Ok(default),
+        Some(text) => boolean(&text).ok_or_else(|| refuse(field, text, "`true` or `false`")),
+    };
+    let length = number("queueLength", raw.queue_length, QUEUE_LENGTH)?;
+    let queue_length = u64::try_from(length).ok().filter(|length| *length > 0);
+    queue_name(&raw.queue_url)?;
+    Ok(Trigger {
+        queue_url: raw.queue_url,
+        region: raw.aws_region,
+        endpoint: raw.aws_endpoint,
+        queue_length: queue_length
+            .ok_or_else(|| refuse("queueLength", length.to_string(), "1 at least"))?,
+        activation: number("activationQueueLength", raw.activation_queue_length, 0)?,
+        on_in_flight: flag("scaleOnInFlight", raw.scale_on_in_flight, true)?,
+        on_delayed: flag("scaleOnDelayed", raw.scale_on_delayed, false)?,
+    })
+}
+
+/// KEDA wants a URL's path to be an account and a name.
+fn queue_name(url: &str) -> Result<(), Problem> {
+    let Some((_, rest)) = url.split_once("://") else {
+        return if url.is_empty() {
+            Err(refuse("queueURL", url, "the URL of a queue"))
+        } else {
+            Ok(())
+        };
+    };
+    match rest.split('/').collect::<Vec<_>>().as_slice() {
+        [_, _, name] if !name.is_empty() => Ok(()),
+        _ => Err(refuse(
+            "queueURL",
+            url,
+            "host, account and name, such as `https://sqs.eu-central-1.amazonaws.com/123456789012/orders`",
+        )),
+    }
+}
+
+/// What Go's `strconv.ParseBool` takes.
+fn boolean(text: &str) -> Option<bool> {
+    match text {
+        "1" | "t" | "T" | "true" | "TRUE" | "True" => Some(true),
+        "0" | "f" | "F" | "false" | "FALSE" | "False" => Some(false),
+        _ => None,
+    }
+}
