@@ -7,12 +7,15 @@
 
 pub mod autoscaler;
 pub mod chart;
+pub mod csv;
 pub mod hpa;
 pub mod keda;
 pub mod live;
 pub mod plot;
 pub mod scaled_object;
 pub mod scenario;
+pub mod simulate;
+pub mod summary;
 pub mod time;
 pub mod timeline;
 pub mod trace;

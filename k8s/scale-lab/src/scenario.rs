@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use serde::{Deserialize, Deserializer};
 
+use crate::autoscaler::{Phases, SYNC_PERIOD};
 use crate::chart::Chart;
 use crate::time::Time;
 use crate::trace::{Trace, TraceError};
@@ -474,6 +475,20 @@ impl Scenario {
         Time::ZERO + self.duration
     }
 
+    /// When KEDA polls first and the HorizontalPodAutoscaler syncs first, by the seed: nobody
+    /// knows where in their periods the load meets them.
+    #[must_use]
+    pub fn phases(&self, polling_interval: Duration) -> Phases {
+        let mut rng = fastrand::Rng::with_seed(self.seed ^ 0x7068_6173_6573);
+        let mut within = |period: Duration| {
+            Duration::from_millis(rng.u64(0..u64::try_from(period.as_millis()).unwrap_or(1).max(1)))
+        };
+        Phases {
+            poll: within(polling_interval),
+            sync: within(SYNC_PERIOD),
+        }
+    }
+
     /// How long a message occupies a place in a pod, on average: service, receive and delete.
     #[must_use]
     pub fn occupancy(&self) -> Duration {
@@ -483,18 +498,26 @@ impl Scenario {
     /// What one pod settles at most in a second, and what limits it.
     #[must_use]
     pub fn pod_rate(&self) -> (f64, &'static str) {
+        let places = f64::from(self.consumer.concurrency) / self.occupancy().as_secs_f64();
+        let (highest, why) = self.highest_rate();
+        if places < highest {
+            (places, "concurrency")
+        } else {
+            (highest, why)
+        }
+    }
+
+    /// The same without the bound of `concurrency`.
+    pub(crate) fn highest_rate(&self) -> (f64, &'static str) {
         let consumer = &self.consumer;
-        let places = f64::from(consumer.concurrency) / self.occupancy().as_secs_f64();
         // docs/queues.md, Receiving: up to 16 receives at once, a tenth of the concurrency.
         let calls = f64::from(consumer.concurrency.div_ceil(10).min(16));
         let receives = calls * f64::from(self.sqs.receive_batch) / consumer.call.as_secs_f64();
-        let mut least = (consumer.max_messages_per_second, "max_messages_per_second");
-        for other in [(places, "concurrency"), (receives, "receives under way")] {
-            if other.0 < least.0 {
-                least = other;
-            }
+        if receives < consumer.max_messages_per_second {
+            (receives, "receives under way")
+        } else {
+            (consumer.max_messages_per_second, "max_messages_per_second")
         }
-        least
     }
 
     /// Checks every number.

@@ -202,8 +202,9 @@ async fn measured(
         process_start: calibration.process_start,
         ..template(&scenario, worker, options, folder, "pod", &queues.main)?
     };
+    let phases = scenario.phases(worker.scaled.polling_interval);
     let mut run = Run {
-        autoscaler: Autoscaler::new(&worker.scaled, Time::ZERO),
+        autoscaler: Autoscaler::with_phases(&worker.scaled, Time::ZERO, phases),
         desired: scenario.pods.initial.unwrap_or(worker.scaled.min),
         jitter: fastrand::Rng::with_seed(scenario.seed),
         pods: Pods::new(clock, template.clone()),
