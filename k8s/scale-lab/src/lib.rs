@@ -11,6 +11,7 @@ pub mod csv;
 pub mod hpa;
 pub mod keda;
 pub mod live;
+mod model;
 pub mod plot;
 pub mod scaled_object;
 pub mod scenario;
