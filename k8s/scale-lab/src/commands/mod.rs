@@ -1,8 +1,12 @@
-//! Commands about a scenario: what they share.
+//! The commands: each reads its files, calls the library and prints.
 
+pub(crate) mod live;
+pub(crate) mod plot;
 pub(crate) mod simulate;
 pub(crate) mod tune;
 
+use std::fmt::Display;
+use std::io;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, Result};
@@ -44,4 +48,26 @@ impl Input {
 /// Writes a file that was asked for.
 pub(crate) fn write(file: &Path, content: impl AsRef<[u8]>) -> Result<()> {
     std::fs::write(file, content).with_context(|| format!("cannot write `{}`", file.display()))
+}
+
+/// A line of the result.
+#[expect(clippy::print_stdout, reason = "this is the printer")]
+pub(crate) fn say(line: impl Display) {
+    println!("{line}");
+}
+
+/// A line about the way there.
+#[expect(clippy::print_stderr, reason = "this is the printer")]
+pub(crate) fn tell(line: impl Display) {
+    eprintln!("{line}");
+}
+
+/// Removes a folder with all that is in it, if it is there.
+pub(crate) fn remove_dir(folder: &Path) -> Result<()> {
+    match std::fs::remove_dir_all(folder) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => {
+            Err(error).with_context(|| format!("cannot remove `{}`", folder.display()))
+        }
+        _ => Ok(()),
+    }
 }
