@@ -201,3 +201,67 @@ fn describe(reading: Reading) -> String {
         format!("{} messages", reading.millis / 1000)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::time::Duration;
+
+    fn queue(visible: f64, in_flight: f64) -> Result<Depth, Unavailable> {
+        Ok(Depth {
+            visible,
+            in_flight,
+            delayed: 0.0,
+        })
+    }
+
+    fn keda(change: impl FnOnce(&mut ScaledObject), created: u64) -> Keda {
+        let trigger = Trigger::of("https://sqs.eu-central-1.amazonaws.com/1/q", "eu-central-1");
+        let mut scaled = ScaledObject::of("case", trigger);
+        scaled.cooldown = Duration::from_secs(10);
+        scaled.initial_cooldown = Duration::from_secs(10);
+        change(&mut scaled);
+        Keda::new(&scaled, Time::from_millis(created))
+    }
+
+    /// When, in milliseconds, the last of one replica goes.
+    fn ends(mut keda: Keda, from: u64) -> Option<u64> {
+        let polls = from..from + 20_000;
+        polls.into_iter().find(|now| {
+            let change = keda.poll(Time::from_millis(*now), queue(0.0, 0.0), 1);
+            change.is_some_and(|change| change.to == 0)
+        })
+    }
+
+    #[test]
+    fn the_cooldown_counts_from_whole_seconds() {
+        let mut active = keda(|_| (), 0);
+        assert_eq!(
+            active.poll(Time::from_millis(900), queue(1.0, 0.0), 1),
+            None
+        );
+        assert_eq!(ends(active, 901), Some(10_001));
+        assert_eq!(ends(keda(|_| (), 900), 901), Some(10_001));
+    }
+
+    #[test]
+    fn parts_of_messages_are_rounded_each() {
+        assert_eq!(direct(&Trigger::of("q", "r"), Depth::default()).millis, 0);
+        let read = |visible, in_flight| keda(|_| (), 0).metric(queue(visible, in_flight), 1);
+        assert_eq!(read(0.4, 0.4), Ok(0));
+        assert_eq!(read(0.5, 1.2), Ok(2_000));
+    }
+
+    #[test]
+    fn forced_activity_does_not_count_while_the_queue_cannot_be_asked() {
+        let mut forced = keda(|scaled| scaled.pause.force_active = true, 0);
+        let outage = Err(Unavailable("an outage".to_owned()));
+        assert_eq!(forced.poll(Time::from_millis(1_000), outage, 1), None);
+        assert_eq!(forced.last_active, None);
+        assert_eq!(
+            forced.poll(Time::from_millis(2_000), queue(0.0, 0.0), 1),
+            None
+        );
+        assert_eq!(forced.last_active, Some(Time::from_millis(2_000)));
+    }
+}

@@ -62,6 +62,26 @@ pub struct ScaledObject {
     pub trigger: Trigger,
 }
 
+impl ScaledObject {
+    /// With KEDA's defaults for everything but its queue.
+    #[must_use]
+    pub fn of(name: impl Into<String>, trigger: Trigger) -> Self {
+        Self {
+            name: name.into(),
+            polling_interval: Duration::from_secs(30),
+            initial_cooldown: Duration::ZERO,
+            cooldown: Duration::from_mins(5),
+            idle: None,
+            min: 0,
+            max: 100,
+            fallback: None,
+            behavior: None,
+            pause: Pause::default(),
+            trigger,
+        }
+    }
+}
+
 /// Annotations `autoscaling.keda.sh/…` of a ScaledObject.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[expect(
@@ -98,6 +118,22 @@ pub struct Trigger {
     pub on_in_flight: bool,
     /// `scaleOnDelayed`: counts delayed messages; false.
     pub on_delayed: bool,
+}
+
+impl Trigger {
+    /// With KEDA's defaults for everything but the queue and its region.
+    #[must_use]
+    pub fn of(queue_url: impl Into<String>, region: impl Into<String>) -> Self {
+        Self {
+            queue_url: queue_url.into(),
+            region: region.into(),
+            endpoint: None,
+            queue_length: 5,
+            activation: 0,
+            on_in_flight: true,
+            on_delayed: false,
+        }
+    }
 }
 
 /// `fallback`: what the HorizontalPodAutoscaler is told while the queue cannot be asked.

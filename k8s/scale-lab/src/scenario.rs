@@ -365,7 +365,7 @@ pub struct Http {
         default = "ten_seconds"
     )]
     pub timeout: Duration,
-    /// Cores that a pod without a CPU limit can have; 2.
+    /// Cores that a pod can have, where its CPU limit does not say less; 2.
     #[serde(default = "two")]
     pub cores: f64,
 }

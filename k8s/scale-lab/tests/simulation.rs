@@ -1,6 +1,12 @@
 //! The simulator held against what is known without it: closed forms of queueing theory,
 //! conservation, its own second model, and a bound on its time.
 
+#![expect(
+    clippy::unwrap_used,
+    reason = "a test that unwraps fails at the line that was wrong"
+)]
+#![expect(clippy::float_cmp, reason = "whole numbers, exact as floats")]
+
 use std::path::Path;
 use std::time::{Duration, Instant};
 
@@ -105,7 +111,7 @@ fn one_place_and_a_constant_service_time_are_exact() {
                 "{second} s"
             );
             // The oldest is the next to be done.
-            let next_sent = (processed + 1.0) / 2.0;
+            let next_sent = f64::midpoint(processed, 1.0);
             let age = if second > 0.0 {
                 second - next_sent
             } else {
@@ -459,4 +465,57 @@ fn an_hour_of_a_million_messages_a_second_takes_seconds() {
     assert!(last(&timeline).sent > 1.9e9);
     let bound = if cfg!(debug_assertions) { 60 } else { 10 };
     assert!(took < Duration::from_secs(bound), "{took:?}");
+}
+
+/// What `tune` finds meets the target when it is simulated, costs no more than what there is,
+/// and is no cheaper than what is known to be needed.
+#[test]
+fn tuning_finds_settings_that_do_what_it_says() {
+    use scale_lab::tune::{Goal, search};
+    let text = "duration_seconds = 500
+        trace = { kind = 'step', before = 1, after = 20, at_seconds = 60, until_seconds = 180 }
+        consumer = { concurrency = 5, service_time = { fixed_seconds = 1 } }";
+    let scenario = scenario(text);
+    let worker = worker(1, 8, 2);
+    let goal = Goal {
+        p99_age: 40.0,
+        seeds: 2,
+        room: 30,
+    };
+    let mut steps = 0;
+    let found = search(&scenario, &worker, goal, &mut |_| steps += 1).unwrap();
+    assert!(found.met && steps > 0 && found.best.p99 <= 40.0);
+    assert!(
+        found.best.cost < found.now.cost * 0.8,
+        "{} and {}",
+        found.best,
+        found.now
+    );
+    // 20 messages/s are four pods' work.
+    assert!(found.best.pods >= 4);
+
+    let mut tuned = worker.clone();
+    tuned.scaled.trigger.queue_length = found.best.settings.queue_length;
+    tuned.scaled.max = found.best.settings.max;
+    tuned.scaled.cooldown = found.best.settings.cooldown;
+    let mut behavior = scale_lab::hpa::Behavior::default();
+    behavior.down.stabilization = Some(found.best.settings.stabilization);
+    tuned.scaled.behavior = Some(behavior);
+    let summary = Summary::of(&run(&scenario, &tuned).unwrap(), &scenario.costs);
+    assert!((summary.age_p99 - found.best.p99).abs() < 10.0 && summary.age_p99 <= 40.0);
+
+    // Nobody can do it at once: a pod takes seconds to start.
+    let never = Goal {
+        p99_age: 0.5,
+        ..goal
+    };
+    let found = search(&scenario, &worker, never, &mut |_| ()).unwrap();
+    assert!(!found.met);
+    let values = found.values(&scenario, "messages", never);
+    assert!(values.contains("# ") && values.contains("NOTHING that was tried meets it"));
+    let settings = found.best.settings;
+    assert!(
+        values.contains(&format!("      maxReplicas: {}\n", settings.max)),
+        "{values}"
+    );
 }

@@ -33,9 +33,16 @@ impl Plot {
             let timeline = read.with_context(|| format!("`{}`", path.display()))?;
             Ok((stem(path), timeline))
         };
-        let runs = self.timelines.iter().map(named).collect::<Result<Vec<_>>>()?;
+        let runs = self
+            .timelines
+            .iter()
+            .map(named)
+            .collect::<Result<Vec<_>>>()?;
         let title = self.title.or_else(|| Some(runs.first()?.0.clone()));
-        let runs: Vec<_> = runs.iter().map(|(name, run)| (name.as_str(), run)).collect();
+        let runs: Vec<_> = runs
+            .iter()
+            .map(|(name, run)| (name.as_str(), run))
+            .collect();
         let svg = plot::svg(&title.unwrap_or_default(), &runs);
         let picture = match self.output.extension().and_then(|end| end.to_str()) {
             Some("svg") => svg.into_bytes(),

@@ -15,7 +15,7 @@ use crate::time::Time;
 
 /// After the handler's end its message is deleted within so long, in real time: one call
 /// to the queue, and another when that failed. Who is killed within it may leave it undeleted.
-const DELETE: Duration = Duration::from_millis(1_000);
+const DELETE: Duration = Duration::from_secs(1);
 
 /// Why the log of a pod cannot be used.
 #[derive(Debug, thiserror::Error)]
@@ -293,7 +293,6 @@ pub(super) fn draw_up(
 }
 
 #[cfg(test)]
-#[expect(clippy::unwrap_used, reason = "tests")]
 mod tests {
     use super::super::senders::Sent;
     use super::*;

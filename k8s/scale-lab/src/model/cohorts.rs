@@ -4,7 +4,7 @@
 
 use std::collections::{BTreeMap, VecDeque};
 
-use super::{Arrivals, Count, Messages, PodId, backoff_ceiling, lease_end, outage_at};
+use super::{Arrivals, Carry, Count, Messages, PodId, backoff_ceiling, lease_end, outage_at};
 use crate::scenario::{Consumer, Outage, Scenario, ServiceTime};
 use crate::time::Time;
 
@@ -94,26 +94,6 @@ impl Allowance {
     fn refill(&mut self, times: f64) {
         let more = self.each_tick * times;
         self.left = (self.left + more).min((2.0 * more).max(1.0));
-    }
-}
-
-/// Takes a share of whole numbers; what it rounds off comes with the next.
-#[derive(Clone, Copy, Debug)]
-struct Carry {
-    share: f64,
-    rest: f64,
-}
-
-impl Carry {
-    const fn new(share: f64) -> Self {
-        Self { share, rest: 0.0 }
-    }
-
-    fn take(&mut self, of: u64) -> u64 {
-        let exact = (of as f64).mul_add(self.share, self.rest);
-        let taken = ((exact + 1e-9).floor() as u64).min(of);
-        self.rest = exact - taken as f64;
-        taken
     }
 }
 

@@ -72,6 +72,9 @@ pub(crate) struct Kube {
     times: Pods,
     room: Option<Nodes>,
     slow_starts: Vec<SlowStart>,
+    /// The first probe of a container, and how often it is probed: it works when a probe
+    /// found it well. Consumers need none.
+    probes: Option<(Duration, Duration)>,
     pre_stop: Duration,
     /// From SIGTERM until it is cut off.
     drain: Duration,
@@ -102,9 +105,20 @@ impl Kube {
             times: scenario.pods.clone(),
             room,
             slow_starts: scenario.faults.slow_starts.clone(),
+            probes: None,
             pre_stop: template.pre_stop,
             drain: drain.min(after_signal),
             rng: fastrand::Rng::with_seed(scenario.seed ^ 0x6b75_6265),
+        }
+    }
+
+    /// Pods that get work by a Service: only once a probe has found them well.
+    pub(crate) fn behind_probes(scenario: &Scenario, template: &Template) -> Self {
+        let probe = template.startup.or(template.readiness);
+        let probes = probe.map(|probe| (probe.initial_delay, probe.period));
+        Self {
+            probes,
+            ..Self::new(scenario, template)
         }
     }
 
@@ -238,8 +252,9 @@ impl Kube {
                 .filter(|slow| (slow.from..slow.to).contains(&now));
             let slow: Duration = slow.map(|slow| slow.extra).sum();
             let varies = self.times.jitter * (2.0 * self.rng.f64() - 1.0);
-            let base = self.times.schedule + pull + self.times.start;
-            let until = now + base.mul_f64(1.0 + varies) + slow;
+            let before = (self.times.schedule + pull).mul_f64(1.0 + varies);
+            let start = self.times.start.mul_f64(1.0 + varies) + slow;
+            let until = now + before + self.probed(start);
             let pod = &mut self.pods[id];
             pod.node = node;
             pod.started = now;
@@ -258,6 +273,16 @@ impl Kube {
                 }
             }
         }
+    }
+
+    /// When a container that needs so long is found well.
+    fn probed(&self, start: Duration) -> Duration {
+        let Some((first, period)) = self.probes else {
+            return start;
+        };
+        let late = start.saturating_sub(first).as_millis();
+        let probes = late.div_ceil(period.as_millis().max(1));
+        first + period * u32::try_from(probes).unwrap_or(u32::MAX)
     }
 
     /// Counts a pod in on its node. Returns how long it waits for the image, which the first

@@ -91,7 +91,7 @@ pub(crate) struct Arrivals {
 }
 
 impl Arrivals {
-    fn new(scenario: &Scenario) -> Self {
+    pub(crate) fn new(scenario: &Scenario) -> Self {
         let random = scenario.random_arrivals.then(|| {
             let mut rng = fastrand::Rng::with_seed(scenario.seed ^ 0x0061_7272_6976_616c);
             let first = exponential(&mut rng);
@@ -108,7 +108,7 @@ impl Arrivals {
     }
 
     /// Takes the messages that are sent until then.
-    fn take(&mut self, now: Time) -> u64 {
+    pub(crate) fn take(&mut self, now: Time) -> u64 {
         if outage_at(&self.outages, now).is_some() {
             return 0;
         }
@@ -156,9 +156,9 @@ impl Arrivals {
         while early + 1 < late {
             let middle = u64::midpoint(early, late);
             if there(Time::from_millis(middle)) {
-                late = middle
+                late = middle;
             } else {
-                early = middle
+                early = middle;
             }
         }
         let at = Time::from_millis(late);
@@ -167,6 +167,31 @@ impl Arrivals {
 
     fn integral(&self, at: Time) -> f64 {
         self.trace.cumulative(at) / self.partitions
+    }
+}
+
+/// Takes a share of whole numbers; what it rounds off comes with the next.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Carry {
+    share: f64,
+    rest: f64,
+}
+
+impl Carry {
+    pub(crate) const fn new(share: f64) -> Self {
+        Self { share, rest: 0.0 }
+    }
+
+    pub(crate) fn take(&mut self, of: u64) -> u64 {
+        self.take_of(of as f64).min(of)
+    }
+
+    /// The same of a number that is not whole.
+    pub(crate) fn take_of(&mut self, of: f64) -> u64 {
+        let exact = of.mul_add(self.share, self.rest);
+        let taken = (exact + 1e-9).floor();
+        self.rest = exact - taken;
+        taken as u64
     }
 }
 
@@ -215,4 +240,133 @@ fn exponential(rng: &mut fastrand::Rng) -> f64 {
 fn normal(rng: &mut fastrand::Rng) -> f64 {
     let radius = (2.0 * exponential(rng)).sqrt();
     radius * (std::f64::consts::TAU * rng.f64()).cos()
+}
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+
+    use super::*;
+
+    const EVERYTHING: &str = "duration_seconds = 600
+        random_arrivals = true
+        trace = { kind = 'step', before = 0, after = 60, at_seconds = 2, until_seconds = 240 }
+        sqs = { visibility_timeout_seconds = 9, max_receive_count = 4, in_flight_max = 70, requests_per_second = 15 }
+        faults.outages = [{ from_seconds = 33, to_seconds = 39 }, { from_seconds = 70, to_seconds = 95 }]
+        [consumer]
+        concurrency = 7
+        poison_share = 0.03
+        error_share = 0.1
+        backoff_base_seconds = 1
+        service_time = { exponential_seconds = 0.9 }";
+
+    /// Whatever happens to pods, at every moment: each message is somewhere, and once; limits
+    /// hold; and in the end all are settled or dead.
+    #[test]
+    fn messages_are_conserved_whatever_happens() {
+        for (seed, cohorts) in (0..12).flat_map(|seed| [(seed, false), (seed, true)]) {
+            let mut scenario = Scenario::parse(EVERYTHING, Path::new(".")).unwrap();
+            scenario.seed = seed;
+            let mut model: Box<dyn Messages> = if cohorts {
+                Box::new(cohorts::Cohorts::new(&scenario))
+            } else {
+                Box::new(single::Single::new(&scenario))
+            };
+            let mut rng = fastrand::Rng::with_seed(seed);
+            let (mut consuming, mut stopped, mut pods) = (Vec::new(), 0, 0);
+            let mut now = Time::ZERO;
+            while now < Time::from_millis(300_000) {
+                now = now + Duration::from_millis(rng.u64(0..400));
+                model.advance(now);
+                stopped -= model.ended().len();
+                match rng.u32(0..20) {
+                    0 | 1 => {
+                        model.start(pods);
+                        consuming.push(pods);
+                        pods += 1;
+                    }
+                    2 if !consuming.is_empty() => {
+                        let pod = consuming.swap_remove(rng.usize(0..consuming.len()));
+                        model.stop(pod, now + Duration::from_millis(rng.u64(0..4000)));
+                        stopped += 1;
+                    }
+                    3 if !consuming.is_empty() => {
+                        model.kill(consuming.swap_remove(rng.usize(0..consuming.len())));
+                    }
+                    _ => {}
+                }
+                let count = model.count();
+                assert!(
+                    count.balanced(),
+                    "seed {seed}, cohorts {cohorts}, {now}: {count:?}"
+                );
+                assert_eq!(
+                    count,
+                    model.recount(),
+                    "seed {seed}, cohorts {cohorts}, {now}"
+                );
+                assert!(count.in_flight <= 70, "seed {seed}, {now}: {count:?}");
+            }
+            for pod in pods..pods + 20 {
+                model.start(pod);
+            }
+            model.advance(Time::from_millis(3_600_000));
+            assert_eq!(stopped, model.ended().len(), "every stopped pod ends");
+            let count = model.count();
+            assert_eq!(
+                count.sent,
+                count.processed + count.dead,
+                "seed {seed}: {count:?}"
+            );
+            assert!(count.sent > 10_000 && count.dead > 100, "{count:?}");
+            assert_eq!(model.oldest(), None);
+        }
+    }
+
+    #[test]
+    fn leases_end_a_visibility_timeout_after_the_last_heartbeat() {
+        for (well_until, end) in [(100, 130), (114, 130), (115, 145), (129, 145), (130, 160)] {
+            assert_eq!(
+                lease_end(100, well_until, 30),
+                end,
+                "well until {well_until}"
+            );
+        }
+    }
+
+    /// The table of docs/queues.md, Retries.
+    #[test]
+    fn back_off_has_the_documented_ceilings() {
+        let ceiling = |n| backoff_ceiling(Duration::from_secs(2), Duration::from_mins(15), n);
+        let ceilings = [1, 2, 5, 9, 10, 90].map(ceiling);
+        assert_eq!(
+            ceilings.map(|seconds| seconds as u32),
+            [2, 4, 32, 512, 900, 900]
+        );
+    }
+
+    /// The millisecond in which a message is sent, found and taken, is that of the trace.
+    #[test]
+    fn arrivals_come_when_the_trace_says() {
+        let text = "duration_seconds = 10
+            trace = { kind = 'step', before = 0.5, after = 3, at_seconds = 5 }";
+        let scenario = Scenario::parse(text, Path::new(".")).unwrap();
+        let mut arrivals = Arrivals::new(&scenario);
+        let mut found = Vec::new();
+        let mut now = Time::ZERO;
+        while let Some(next) = arrivals.next(now) {
+            now = next;
+            found.push((now.millis(), arrivals.take(now)));
+        }
+        let first = [
+            (2000, 1),
+            (4000, 1),
+            (5167, 1),
+            (5500, 1),
+            (5834, 1),
+            (6167, 1),
+        ];
+        assert_eq!(found[..6], first);
+        assert_eq!(found.last(), Some(&(9834, 1)));
+    }
 }

@@ -14,12 +14,6 @@ use super::{
 };
 use crate::hpa::{Behavior, Policy, Rules, Select, Step};
 
-/// KEDA's defaults: `GetPollingInterval`, `scale_executor.go`, `GetHPAMaxReplicas`.
-const POLLING_INTERVAL: u32 = 30;
-const COOLDOWN_PERIOD: u32 = 300;
-const MAX_REPLICAS: u32 = 100;
-/// Of trigger `aws-sqs-queue`.
-const QUEUE_LENGTH: i64 = 5;
 /// Kubernetes' `terminationGracePeriodSeconds`.
 const GRACE_PERIOD: u32 = 30;
 /// What a HorizontalPodAutoscaler without `minReplicas` has.
@@ -354,46 +348,48 @@ pub(super) struct CpuScaler {
 
 /// A ScaledObject, and the name of what it scales.
 pub(super) fn scaled_object(document: &Value) -> Result<(String, ScaledObject), Problem> {
-    let object = Object::<ScaledSpec>::deserialize(document)?;
-    let spec = object.spec;
-    let polling = spec.polling_interval.unwrap_or(POLLING_INTERVAL);
-    if polling == 0 {
+    let Object { metadata, spec } = Object::<ScaledSpec>::deserialize(document)?;
+    let mut scaled = ScaledObject::of(metadata.name, trigger(spec.triggers)?);
+    set(
+        &mut scaled.polling_interval,
+        spec.polling_interval.map(seconds),
+    );
+    set(
+        &mut scaled.initial_cooldown,
+        spec.initial_cooldown_period.map(seconds),
+    );
+    set(&mut scaled.cooldown, spec.cooldown_period.map(seconds));
+    set(&mut scaled.min, spec.min_replica_count);
+    set(&mut scaled.max, spec.max_replica_count);
+    scaled.idle = spec.idle_replica_count;
+    scaled.fallback = spec.fallback.as_ref().map(fallback);
+    scaled.behavior = behavior(spec.advanced.horizontal_pod_autoscaler_config.behavior)?;
+    scaled.pause = pause(&metadata.annotations)?;
+    if scaled.polling_interval.is_zero() {
         return Err(refuse("pollingInterval", "0", "1 second at least"));
     }
-    let (min, max) = (
-        spec.min_replica_count.unwrap_or(0),
-        spec.max_replica_count.unwrap_or(MAX_REPLICAS),
-    );
-    if max == 0 || min > max {
+    if scaled.max == 0 || scaled.min > scaled.max {
+        let max = scaled.max.to_string();
         return Err(refuse(
             "maxReplicaCount",
-            max.to_string(),
+            max,
             "1 and `minReplicaCount` at least",
         ));
     }
     // `CheckReplicaCountBoundsAreValid`: a written 0 counts as the autoscaler's 1.
     let above_idle = spec.min_replica_count.map_or(0, |min| min.max(1));
-    if let Some(idle) = spec.idle_replica_count.filter(|idle| *idle >= above_idle) {
-        return Err(refuse(
-            "idleReplicaCount",
-            idle.to_string(),
-            "less than a written `minReplicaCount`",
-        ));
+    if let Some(idle) = scaled.idle.filter(|idle| *idle >= above_idle) {
+        let want = "less than a written `minReplicaCount`";
+        return Err(refuse("idleReplicaCount", idle.to_string(), want));
     }
-    let scaled = ScaledObject {
-        polling_interval: seconds(polling),
-        initial_cooldown: seconds(spec.initial_cooldown_period.unwrap_or(0)),
-        cooldown: seconds(spec.cooldown_period.unwrap_or(COOLDOWN_PERIOD)),
-        idle: spec.idle_replica_count,
-        min,
-        max,
-        fallback: spec.fallback.as_ref().map(fallback),
-        behavior: behavior(spec.advanced.horizontal_pod_autoscaler_config.behavior)?,
-        pause: pause(&object.metadata.annotations)?,
-        trigger: trigger(spec.triggers)?,
-        name: object.metadata.name,
-    };
     Ok((target(spec.scale_target_ref)?, scaled))
+}
+
+/// Puts what is written in the place of a default.
+fn set<T>(default: &mut T, written: Option<T>) {
+    if let Some(written) = written {
+        *default = written;
+    }
 }
 
 /// A HorizontalPodAutoscaler.
@@ -684,29 +680,34 @@ fn trigger(triggers: Vec<RawTrigger>) -> Result<Trigger, Problem> {
         return Err(refuse("useCachedMetrics", "true", "the lab models `false`"));
     }
     let raw = SqsMetadata::deserialize(trigger.metadata)?;
-    let number = |field, text: Option<String>, default: i64| match text {
-        None => Ok(default),
-        Some(text) => text
-            .parse()
-            .map_err(|_| refuse(field, text, "a whole number")),
-    };
-    let flag = |field, text: Option<String>, default: bool| match text {
-        None => Ok(default),
-        Some(text) => boolean(&text).ok_or_else(|| refuse(field, text, "`true` or `false`")),
-    };
-    let length = number("queueLength", raw.queue_length, QUEUE_LENGTH)?;
-    let queue_length = u64::try_from(length).ok().filter(|length| *length > 0);
     queue_name(&raw.queue_url)?;
-    Ok(Trigger {
-        queue_url: raw.queue_url,
-        region: raw.aws_region,
-        endpoint: raw.aws_endpoint,
-        queue_length: queue_length
-            .ok_or_else(|| refuse("queueLength", length.to_string(), "1 at least"))?,
-        activation: number("activationQueueLength", raw.activation_queue_length, 0)?,
-        on_in_flight: flag("scaleOnInFlight", raw.scale_on_in_flight, true)?,
-        on_delayed: flag("scaleOnDelayed", raw.scale_on_delayed, false)?,
-    })
+    let mut trigger = Trigger::of(raw.queue_url, raw.aws_region);
+    trigger.endpoint = raw.aws_endpoint;
+    if let Some(text) = raw.queue_length {
+        let length = text.parse().ok().filter(|length| *length > 0);
+        let bad = || refuse("queueLength", text, "a whole number, 1 at least");
+        trigger.queue_length = length.ok_or_else(bad)?;
+    }
+    if let Some(text) = raw.activation_queue_length {
+        let bad = |_| refuse("activationQueueLength", text.clone(), "a whole number");
+        trigger.activation = text.parse().map_err(bad)?;
+    }
+    let flag = |field, text: Option<String>| match text {
+        None => Ok(None),
+        Some(text) => match boolean(&text) {
+            Some(on) => Ok(Some(on)),
+            None => Err(refuse(field, text, "`true` or `false`")),
+        },
+    };
+    set(
+        &mut trigger.on_in_flight,
+        flag("scaleOnInFlight", raw.scale_on_in_flight)?,
+    );
+    set(
+        &mut trigger.on_delayed,
+        flag("scaleOnDelayed", raw.scale_on_delayed)?,
+    );
+    Ok(trigger)
 }
 
 /// KEDA wants a URL's path to be an account and a name.
