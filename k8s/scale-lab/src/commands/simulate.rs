@@ -1,14 +1,13 @@
 //! `scale-lab simulate`.
 
-use std::io::Write as _;
 use std::path::PathBuf;
 
 use anyhow::Result;
 use clap::Args;
 use scale_lab::summary::Summary;
-use scale_lab::{csv, http, simulate};
+use scale_lab::{csv, http, plot, simulate};
 
-use super::{Input, write};
+use super::{Input, say, write};
 
 /// Computes what KEDA, the HorizontalPodAutoscaler, pods and the queue do in a scenario.
 ///
@@ -20,6 +19,9 @@ pub(crate) struct Simulate {
     /// Writes the timeline, a line for each second and each event.
     #[arg(long, value_name = "FILE")]
     csv: Option<PathBuf>,
+    /// Draws depth, age and replicas.
+    #[arg(long, value_name = "FILE")]
+    svg: Option<PathBuf>,
     /// Prints the summary as JSON.
     #[arg(long)]
     json: bool,
@@ -39,17 +41,22 @@ pub(crate) fn run(options: &Simulate) -> Result<()> {
     if let Some(file) = &options.csv {
         write(file, csv::write(&timeline))?;
     }
-    let mut out = std::io::stdout();
+    if let Some(file) = &options.svg {
+        write(
+            file,
+            plot::svg(&scenario.title, &[("simulated", &timeline)]),
+        )?;
+    }
     if options.events {
         for event in &timeline.events {
-            writeln!(out, "{event}")?;
+            say(event);
         }
     }
     let summary = Summary::of(&timeline, &scenario.costs);
     if options.json {
-        writeln!(out, "{}", serde_json::to_string_pretty(&summary)?)?;
+        say(serde_json::to_string_pretty(&summary)?);
     } else {
-        write!(out, "{summary}")?;
+        say(summary.to_string().trim_end());
     }
     Ok(())
 }

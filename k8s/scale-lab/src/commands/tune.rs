@@ -1,12 +1,10 @@
 //! `scale-lab tune`.
 
-use std::io::Write as _;
-
 use anyhow::{Result, bail};
 use clap::Args;
 use scale_lab::tune::{Goal, search};
 
-use super::Input;
+use super::{Input, say, tell};
 
 /// Searches settings of the ScaledObject that meet a target at least cost.
 ///
@@ -41,13 +39,8 @@ pub(crate) fn run(options: &Tune) -> Result<bool> {
         room: options.room,
     };
     let found = search(&scenario, &worker, goal, &mut |trial| {
-        // Progress that nobody reads is none.
-        let _ = writeln!(std::io::stderr(), "better: {trial}");
+        tell(format_args!("better: {trial}"));
     })?;
-    write!(
-        std::io::stdout(),
-        "{}",
-        found.values(&scenario, &worker.queue, goal)
-    )?;
+    say(found.values(&scenario, &worker.queue, goal).trim_end());
     Ok(found.met)
 }
