@@ -37,7 +37,11 @@ pub(crate) fn run(workspace: &Workspace, quick: bool) -> Result<()> {
     }
     drop(servers);
     let scenarios = if quick { QUICK } else { FULL };
-    let mut tasks = vec![Task::new("building the scale lab", build_lab(workspace), 20)];
+    let mut tasks = vec![Task::new(
+        "building the scale lab",
+        build_lab(workspace),
+        20,
+    )];
     tasks.extend(scenario_tasks(workspace, &variables, scenarios)?);
     let verdict = run_all(&mut tasks);
     print(workspace, scenarios);
@@ -84,10 +88,13 @@ fn scenario_tasks(
     }
     let mut simulated = lab(workspace, variables, &["simulate"]);
     simulated.arg(scenario(workspace, HTTP));
-    simulated.arg("--csv").arg(folder(workspace).join("http.csv"));
+    simulated
+        .arg("--csv")
+        .arg(folder(workspace).join("http.csv"));
     tasks.push(Task::new(HTTP, simulated, 2));
     let mut plot = lab(workspace, variables, &["plot"]);
     plot.arg(folder(workspace).join("http.csv"));
+    plot.args(["--title", "Requests to a service that is scaled by CPU"]);
     plot.arg("--output").arg(folder(workspace).join("http.png"));
     tasks.push(Task::new("plot of http", plot, 1));
     Ok(tasks)
@@ -154,7 +161,9 @@ fn row(name: &str, report: Option<&Report>) -> String {
         return format!("{name:<12}  did not get so far");
     };
     let account = &report.account;
-    let busy = report.busy.map_or_else(String::new, |busy| format!("{:.0} %", busy * 100.0));
+    let busy = report
+        .busy
+        .map_or_else(String::new, |busy| format!("{:.0} %", busy * 100.0));
     format!(
         "{name:<12} {:>9} {:>10} {:>10} {:>10} {:>11} {:>6} {:>6} {:>12.1} % {busy:>5}",
         account.sent,

@@ -85,7 +85,7 @@ struct Panel {
 
 const PANELS: [Panel; 3] = [
     Panel {
-        title: "Messages in the queue",
+        title: "Messages (or requests) waiting and in flight",
         steps: false,
         series: &[
             Series {
@@ -101,7 +101,7 @@ const PANELS: [Panel; 3] = [
         ],
     },
     Panel {
-        title: "Age of the oldest message, seconds",
+        title: "Age of the oldest, seconds",
         steps: false,
         series: &[Series {
             name: "age",
@@ -558,8 +558,8 @@ mod tests {
         let texts = texts(&svg);
         for expected in [
             "Spike &lt;100,000&gt;",
-            "Messages in the queue",
-            "Age of the oldest message, seconds",
+            "Messages (or requests) waiting and in flight",
+            "Age of the oldest, seconds",
             "Replicas",
             "time since the start (minutes)",
             "live",

@@ -17,6 +17,7 @@ mod sqs;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use tokio::signal::unix::{SignalKind, signal};
 use tokio::task::JoinSet;
 
 pub use account::{Account, Cause, LogError};
@@ -168,13 +169,27 @@ pub async fn run(
     let adapted = adapt(&scenario, &mut notes);
     let ran = tokio::select! {
         ran = measured(adapted, worker, options, folder, &mut endpoint, &queues, notes) => ran,
-        _ = tokio::signal::ctrl_c() => Err(LiveError::Interrupted),
+        () = interrupted() => Err(LiveError::Interrupted),
     };
     if !endpoint.is_own() {
         queues.delete(&endpoint).await?;
     }
     endpoint.stop().await?;
     ran
+}
+
+/// Returns at Ctrl-C or SIGTERM: every process of the run ends with it.
+async fn interrupted() {
+    let terminate = async {
+        match signal(SignalKind::terminate()) {
+            Ok(mut terminate) => terminate.recv().await,
+            Err(_) => std::future::pending().await,
+        }
+    };
+    tokio::select! {
+        _ = tokio::signal::ctrl_c() => {}
+        _ = terminate => {}
+    }
 }
 
 /// Calibrates, then runs.
