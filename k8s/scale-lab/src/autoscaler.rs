@@ -181,3 +181,77 @@ fn behavior(scaled: &ScaledObject) -> Option<Behavior> {
     }
     behavior
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::scaled_object::Trigger;
+
+    const BACKLOG: Depth = Depth {
+        visible: 500.0,
+        in_flight: 0.0,
+        delayed: 0.0,
+    };
+
+    fn scaled() -> ScaledObject {
+        let trigger = Trigger::of("https://sqs.eu-central-1.amazonaws.com/1/q", "eu-central-1");
+        ScaledObject::of("case", trigger)
+    }
+
+    fn workload(replicas: u32) -> Workload {
+        Workload {
+            replicas,
+            pods: replicas,
+        }
+    }
+
+    #[test]
+    fn each_controller_keeps_its_own_time() {
+        let phases = Phases {
+            poll: Duration::from_millis(2_500),
+            sync: Duration::from_secs(4),
+        };
+        let mut autoscaler = Autoscaler::with_phases(&scaled(), Time::from_millis(1_000), phases);
+        let mut due = Vec::new();
+        while due.len() < 6 {
+            let now = autoscaler.next_due();
+            due.push(now.millis());
+            autoscaler.step(now, Ok(BACKLOG), workload(100));
+        }
+        assert_eq!(due, [3_500, 5_000, 20_001, 33_500, 35_002, 50_003]);
+    }
+
+    #[test]
+    fn nothing_is_done_before_it_is_due() {
+        let start = Time::from_millis(10_000);
+        let mut autoscaler = Autoscaler::new(&scaled(), start);
+        assert_eq!(autoscaler.next_due(), start);
+        let early = Time::from_millis(9_999);
+        assert_eq!(autoscaler.step(early, Ok(BACKLOG), workload(0)), []);
+        assert_eq!(autoscaler.next_due(), start);
+        assert_eq!(autoscaler.step(start, Ok(BACKLOG), workload(0)).len(), 1);
+        assert_eq!(autoscaler.next_due(), start + SYNC_PERIOD);
+    }
+
+    #[test]
+    fn who_is_late_does_a_thing_once() {
+        let mut autoscaler = Autoscaler::new(&scaled(), Time::ZERO);
+        let late = Time::from_millis(100_000);
+        let changes = autoscaler.step(late, Ok(BACKLOG), workload(0));
+        let to: Vec<_> = changes.iter().map(|change| change.to).collect();
+        assert_eq!(to, [1, 4]);
+        assert_eq!(autoscaler.next_due(), late + ASKING + SYNC_PERIOD);
+    }
+
+    #[test]
+    fn paused_replicas_are_set_once() {
+        let mut scaled = scaled();
+        scaled.pause.at = Some(2);
+        let mut autoscaler = Autoscaler::new(&scaled, Time::ZERO);
+        let changes = autoscaler.step(Time::ZERO, Ok(BACKLOG), workload(5));
+        assert_eq!(changes.first().map(|change| change.to), Some(2));
+        // Somebody else scales; KEDA does not look.
+        let later = autoscaler.step(Time::from_millis(60_000), Ok(BACKLOG), workload(7));
+        assert_eq!(later, []);
+    }
+}

@@ -128,10 +128,7 @@ impl Keda {
 
     /// There is no work: after the cooldown to idle, or to zero; up to `minReplicaCount` at once.
     fn inactive(&mut self, now: Time, replicas: u32) -> Option<Change> {
-        let stops = match self.scaled.idle {
-            Some(idle) => replicas > idle,
-            None => false,
-        };
+        let stops = self.scaled.idle.is_some_and(|idle| replicas > idle);
         if stops || (replicas > 0 && self.scaled.min == 0) {
             if self.scaled.pause.scale_in || !self.cooled(now) {
                 return None;
@@ -207,12 +204,12 @@ mod tests {
     use super::*;
     use std::time::Duration;
 
-    fn queue(visible: f64, in_flight: f64) -> Result<Depth, Unavailable> {
-        Ok(Depth {
+    fn queue(visible: f64, in_flight: f64) -> Depth {
+        Depth {
             visible,
             in_flight,
             delayed: 0.0,
-        })
+        }
     }
 
     fn keda(change: impl FnOnce(&mut ScaledObject), created: u64) -> Keda {
@@ -228,7 +225,7 @@ mod tests {
     fn ends(mut keda: Keda, from: u64) -> Option<u64> {
         let polls = from..from + 20_000;
         polls.into_iter().find(|now| {
-            let change = keda.poll(Time::from_millis(*now), queue(0.0, 0.0), 1);
+            let change = keda.poll(Time::from_millis(*now), Ok(queue(0.0, 0.0)), 1);
             change.is_some_and(|change| change.to == 0)
         })
     }
@@ -237,7 +234,7 @@ mod tests {
     fn the_cooldown_counts_from_whole_seconds() {
         let mut active = keda(|_| (), 0);
         assert_eq!(
-            active.poll(Time::from_millis(900), queue(1.0, 0.0), 1),
+            active.poll(Time::from_millis(900), Ok(queue(1.0, 0.0)), 1),
             None
         );
         assert_eq!(ends(active, 901), Some(10_001));
@@ -247,7 +244,7 @@ mod tests {
     #[test]
     fn parts_of_messages_are_rounded_each() {
         assert_eq!(direct(&Trigger::of("q", "r"), Depth::default()).millis, 0);
-        let read = |visible, in_flight| keda(|_| (), 0).metric(queue(visible, in_flight), 1);
+        let read = |visible, in_flight| keda(|_| (), 0).metric(Ok(queue(visible, in_flight)), 1);
         assert_eq!(read(0.4, 0.4), Ok(0));
         assert_eq!(read(0.5, 1.2), Ok(2_000));
     }
@@ -259,7 +256,7 @@ mod tests {
         assert_eq!(forced.poll(Time::from_millis(1_000), outage, 1), None);
         assert_eq!(forced.last_active, None);
         assert_eq!(
-            forced.poll(Time::from_millis(2_000), queue(0.0, 0.0), 1),
+            forced.poll(Time::from_millis(2_000), Ok(queue(0.0, 0.0)), 1),
             None
         );
         assert_eq!(forced.last_active, Some(Time::from_millis(2_000)));

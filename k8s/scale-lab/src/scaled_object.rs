@@ -1,9 +1,10 @@
 //! What the chart renders, as far as scaling, starting and stopping of pods depend on it.
-//! Refuses what the lab does not model instead of ignoring it. `raw` has the objects as
-//! they are written, `quantity` reads CPU and memory.
+//! Refuses what the lab does not model instead of ignoring it. `scaling` and
+//! `pods` have the objects as they are written, `quantity` reads CPU and memory.
 
+mod pods;
 mod quantity;
-mod raw;
+mod scaling;
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -278,6 +279,11 @@ fn refuse(field: &'static str, value: impl Into<String>, want: &'static str) -> 
     }
 }
 
+/// Whole seconds, as objects write durations.
+fn seconds(seconds: u32) -> Duration {
+    Duration::from_secs(seconds.into())
+}
+
 /// Reads the output of `helm template`: every ScaledObject and HorizontalPodAutoscaler with
 /// the Deployment or SpinApp it scales, by name.
 ///
@@ -287,26 +293,26 @@ fn refuse(field: &'static str, value: impl Into<String>, want: &'static str) -> 
 pub fn read(yaml: &str) -> Result<Rendered, ReadError> {
     let documents: Vec<Value> =
         serde_saphyr::from_multiple(yaml).map_err(|error| ReadError::Yaml(error.to_string()))?;
-    let mut pods = BTreeMap::new();
+    let mut pods: Pods<'_> = BTreeMap::new();
     for (name, document) in of_kind(&documents, "Deployment") {
-        let pod = raw::deployment(document).map_err(within("Deployment", name))?;
+        let pod = pods::deployment(document).map_err(within("Deployment", name))?;
         pods.insert(name, Some(pod));
     }
     for (name, document) in of_kind(&documents, "SpinApp") {
-        let pod = raw::spin_app(document).map_err(within("SpinApp", name))?;
+        let pod = pods::spin_app(document).map_err(within("SpinApp", name))?;
         pods.insert(name, Some(pod));
     }
     let mut rendered = Rendered::default();
     for (name, document) in of_kind(&documents, "ScaledObject") {
         let of = within("ScaledObject", name);
-        let worker = raw::scaled_object(document)
+        let worker = scaling::scaled_object(document)
             .and_then(|(target, scaled)| worker(target, scaled, &mut pods))
             .map_err(of)?;
         rendered.workers.push(worker);
     }
     for (name, document) in of_kind(&documents, "HorizontalPodAutoscaler") {
         let of = within("HorizontalPodAutoscaler", name);
-        let scaled = raw::autoscaler(document)
+        let scaled = scaling::autoscaler(document)
             .and_then(|scaler| cpu_scaled(scaler, &mut pods))
             .map_err(of)?;
         rendered.http.push(scaled);
@@ -356,7 +362,7 @@ fn worker(name: String, scaled: ScaledObject, pods: &mut Pods<'_>) -> Result<Wor
     })
 }
 
-fn cpu_scaled(scaler: raw::CpuScaler, pods: &mut Pods<'_>) -> Result<CpuScaled, Problem> {
+fn cpu_scaled(scaler: scaling::CpuScaler, pods: &mut Pods<'_>) -> Result<CpuScaled, Problem> {
     Ok(CpuScaled {
         deployment: take(&scaler.target, pods)?,
         name: scaler.target,

@@ -174,7 +174,7 @@ fn values_that_cannot_be_are_refused_by_name() {
             "queueLength: \"0\"",
             "`queueLength` is `0`",
         ),
-        ("queueLength: \"8\"", "queueLengthh: \"8\"", "queueLengthh"),
+        ("queueLength: \"8\"", "queueWidth: \"8\"", "queueWidth"),
         (
             "scaleOnInFlight: \"true\"",
             "scaleOnInFlight: \"yes\"",
@@ -212,8 +212,8 @@ fn values_that_cannot_be_are_refused_by_name() {
         ),
         (
             "      behavior:\n        scaleDown:",
-            "      behavior:\n        scaleDowm:",
-            "scaleDowm",
+            "      behavior:\n        scaleSideways:",
+            "scaleSideways",
         ),
         (
             "averageUtilization: 70",
@@ -229,6 +229,92 @@ fn values_that_cannot_be_are_refused_by_name() {
     ] {
         refused(from, to, &[word]);
     }
+}
+
+/// As little as a cluster takes.
+const LEAST: &str = r#"
+apiVersion: apps/v1
+kind: Deployment
+metadata: { name: orders }
+spec:
+  template:
+    spec:
+      initContainers:
+        - { name: once, resources: { requests: { cpu: "5", memory: 5Gi } } }
+        - { name: beside, restartPolicy: Always, resources: { requests: { cpu: 50m, memory: 64Mi } } }
+      containers:
+        - name: main
+          args: [up]
+          resources: { limits: { cpu: 0.5, memory: 128Mi } }
+          lifecycle: { preStop: { sleep: { seconds: 7 } } }
+          readinessProbe: { httpGet: { path: /readyz, port: 80 } }
+---
+# An empty document follows.
+---
+apiVersion: keda.sh/v1alpha1
+kind: ScaledObject
+metadata: { name: orders }
+spec:
+  scaleTargetRef: { name: orders }
+  triggers:
+    - type: aws-sqs-queue
+      metadata: { queueURL: "http://queue:9324/000000000000/orders", awsRegion: eu-west-1 }
+"#;
+
+#[test]
+fn what_is_not_written_has_the_cluster_s_defaults() {
+    let rendered = read(LEAST);
+    let [worker] = rendered.workers.as_slice() else {
+        panic!("{rendered:?}");
+    };
+    let scaled = &worker.scaled;
+    assert_eq!(worker.queue, "orders");
+    assert_eq!(
+        (scaled.polling_interval, scaled.cooldown),
+        (seconds(30), seconds(300))
+    );
+    assert_eq!(scaled.initial_cooldown, seconds(0));
+    assert_eq!((scaled.idle, scaled.min, scaled.max), (None, 0, 100));
+    assert_eq!((scaled.fallback, &scaled.behavior), (None, &None));
+    let trigger = &scaled.trigger;
+    assert_eq!((trigger.queue_length, trigger.activation), (5, 0));
+    assert_eq!((trigger.on_in_flight, trigger.on_delayed), (true, false));
+
+    let pod = &worker.deployment;
+    assert_eq!(
+        (pod.grace_period, pod.pre_stop, pod.drain),
+        (seconds(30), seconds(7), None)
+    );
+    let probe = Probe {
+        initial_delay: seconds(0),
+        period: seconds(10),
+        timeout: seconds(1),
+        successes: 1,
+        failures: 3,
+    };
+    assert_eq!(
+        (pod.readiness, pod.startup, pod.liveness),
+        (Some(probe), None, None)
+    );
+    // A container that has only limits requests them; one that ends before the others does
+    // not count.
+    assert_eq!((pod.cpu_request_millis, pod.cpu_limit_millis), (550, None));
+    assert_eq!(
+        (pod.memory_request_bytes, pod.memory_limit_bytes),
+        (192 << 20, None)
+    );
+}
+
+#[test]
+fn a_pod_that_stops_for_an_unknown_time_is_refused() {
+    let text = LEAST.replace("sleep: { seconds: 7 }", "exec: { command: [sleep, 7] }");
+    let error = scaled_object::read(&text)
+        .err()
+        .map(|error| error.to_string());
+    assert!(
+        error.as_ref().is_some_and(|error| error.contains("`exec`")),
+        "{error:?}"
+    );
 }
 
 #[test]

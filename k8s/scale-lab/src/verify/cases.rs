@@ -324,8 +324,34 @@ cases! {
     at_maximum_with_behavior:
         "maxReplicaCount: reached and not passed with `behavior`",
         "HPA horizontal.go convertDesiredReplicasWithBehaviorRate",
-        queue(behaving(50, |s, _| s.max = 7), 5, &[(0, visible(5000))], 300, &[(15, 7)]);
+        queue(behaving(50, |s, _| s.max = 7), 5, &[(0, visible(450))], 300, &[(15, 7)]);
 
+    above_maximum_at_once:
+        "maxReplicaCount: down to it, though scaleDown is disabled", RECONCILE,
+        queue(
+            behaving(50, |_, b| b.down.select = Select::Disabled),
+            120, &[(0, visible(6000))], 300, &[(15, 100)],
+        );
+    below_minimum_at_once:
+        "minReplicaCount: up to it, though scaleUp is disabled", RECONCILE,
+        queue(
+            behaving(50, |s, b| { s.min = 10; b.up.select = Select::Disabled; }),
+            1, &[(0, visible(1))], 300, &[(15, 10)],
+        );
+    down_to_the_minimum:
+        "minReplicaCount 3: the way down ends there",
+        "HPA horizontal.go convertDesiredReplicasWithBehaviorRate",
+        queue(
+            behaving(50, |s, b| { s.min = 3; b.down.stabilization = Some(Duration::ZERO); }),
+            10, &[(0, visible(1))], 300, &[(15, 3)],
+        );
+
+    idle_takes_the_last_one:
+        "idleReplicaCount 0, min 3: a single replica goes, too", TO_ZERO,
+        queue(
+            sqs(50, |s| { s.idle = Some(0); s.min = 3; }),
+            1, &[(0, visible(0))], 300, &[(0, 0)],
+        );
     idle_after_the_cooldown:
         "idleReplicaCount 0, min 3: 3 to 0 and back to 3", TO_ZERO,
         queue(
@@ -565,6 +591,19 @@ cases! {
             behaving(50, |_, b| b.up = at_once(&[(Step::Pods(4), 60)])),
             1, &[(0, visible(5000))], 140, &[(15, 5), (75, 9), (135, 13)],
         );
+    policy_sums_a_minute:
+        "policy: 6 pods in 60 s, in two steps", UP_LIMIT,
+        queue(
+            behaving(50, |_, b| b.up = at_once(&[(Step::Pods(6), 60)])),
+            1, &[(0, visible(150)), (20, visible(5000))], 80, &[(15, 3), (30, 7), (75, 9)],
+        );
+    policy_after_a_jump:
+        "policy: after a jump to the minimum nothing sinks",
+        "HPA horizontal.go convertDesiredReplicasWithBehaviorRate",
+        queue(
+            behaving(50, |s, b| { s.min = 10; b.up = at_once(&[(Step::Pods(1), 60)]); }),
+            1, &[(0, visible(5000))], 80, &[(15, 10), (75, 11)],
+        );
     percent_up_is_rounded_up:
         "policy: 10 % of 5 are 6", UP_LIMIT,
         queue(
@@ -683,6 +722,9 @@ cases! {
     cpu_unready_down:
         "CPU: and does not count on the way down", GROUP_PODS,
         cpu(4, &[(3, uses(100)), (1, young(2000, 0, 10, false))], 70, Some(1));
+    cpu_unready_within_tolerance:
+        "CPU: nor does it make the others' 65 % a reason to go down", RESOURCE,
+        cpu(4, &[(3, uses(650)), (1, young(2000, 0, 10, false))], 70, Some(4));
     cpu_unready_again:
         "CPU: a pod that was ready once counts", GROUP_PODS,
         cpu(4, &[(3, uses(1000)), (1, young(1000, 0, 900, false))], 70, Some(6));
