@@ -698,7 +698,6 @@ impl Run<'_> {
         let circumstances = account::Circumstances {
             ends: &ends,
             outages: &self.outages,
-            lease: self.scenario.sqs.visibility_timeout,
             speed: self.scenario.live.speed,
         };
         let account = account::draw_up(sending, &attempts, &dead, left, &circumstances);

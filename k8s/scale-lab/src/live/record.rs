@@ -82,6 +82,7 @@ mod tests {
             begun: at(begun),
             ended: ended.map(at),
             failed: None,
+            lease_lost: false,
         };
         let attempts: Attempts = [
             // Killed in its first call.
