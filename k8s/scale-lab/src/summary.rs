@@ -34,6 +34,8 @@ pub struct Summary {
     pub max_backlog: f64,
     /// When that was.
     pub max_backlog_at: f64,
+    /// The most messages that waited.
+    pub max_waiting: f64,
     /// The most messages in flight.
     pub max_in_flight: f64,
     /// Half of the messages were in the queue no longer than this, from the send until they
@@ -97,6 +99,7 @@ impl Summary {
                 found.max_backlog = backlog;
                 found.max_backlog_at = sample.time.seconds();
             }
+            found.max_waiting = found.max_waiting.max(sample.depth.visible);
             found.max_in_flight = found.max_in_flight.max(sample.depth.in_flight);
             found.age_max = found.age_max.max(sample.oldest_age);
             found.max_replicas = found.max_replicas.max(sample.desired);
@@ -263,16 +266,18 @@ impl fmt::Display for Summary {
         );
         line(f, "messages", messages)?;
         let backlog = format!(
-            "{} at {:.0} s; at most {} in flight",
+            "{} at {:.0} s; at most {} waited, {} were in flight",
             grouped(self.max_backlog),
             self.max_backlog_at,
+            grouped(self.max_waiting),
             grouped(self.max_in_flight)
         );
         line(f, "largest backlog", backlog)?;
-        let drained = self.drained_after.map_or_else(
-            || "never, or nothing waited".to_owned(),
-            |after| format!("{after:.0} s after most messages waited"),
-        );
+        let drained = match self.drained_after {
+            Some(after) => format!("{after:.0} s after most messages waited"),
+            None if self.max_waiting < 1.0 => "nothing waited".to_owned(),
+            None => "not until the end".to_owned(),
+        };
         line(f, "drained", drained)?;
         let ages = format!(
             "median {:.1} s, 99th percentile {:.1} s, oldest {:.1} s",

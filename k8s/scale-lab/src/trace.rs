@@ -218,6 +218,46 @@ impl Trace {
         }
     }
 
+    /// So many times the messages, at the same moments.
+    ///
+    /// # Errors
+    ///
+    /// When a rate gets out of its bounds.
+    pub fn multiply(&mut self, by: f64) -> Result<(), TraceError> {
+        match self {
+            Self::Constant { rate } => *rate *= by,
+            Self::Step { before, after, .. } => {
+                *before *= by;
+                *after *= by;
+            }
+            Self::Spike { base, messages, .. } => {
+                *base *= by;
+                *messages = (*messages as f64 * by).round() as u64;
+            }
+            Self::Diurnal { low, high, .. } => {
+                *low *= by;
+                *high *= by;
+            }
+            Self::OnOff { on, off, .. } => {
+                *on *= by;
+                *off *= by;
+            }
+            Self::Csv { points, .. } => {
+                for point in points {
+                    point.rate *= by;
+                    point.before *= by;
+                    bound(
+                        "file",
+                        point.rate,
+                        point.rate <= MAX_RATE,
+                        "messages/s from 0 to 1e9",
+                    )?;
+                }
+            }
+        }
+        self.check()
+    }
+
     /// Messages/s at that moment; from a change on, the new rate.
     #[must_use]
     pub fn rate(&self, at: Time) -> f64 {
@@ -469,6 +509,17 @@ mod tests {
                 "{trace:?}: {integral} and {sum}"
             );
         }
+    }
+
+    #[test]
+    fn a_multiplied_trace_has_so_many_times_the_messages() {
+        for mut trace in all() {
+            let before = trace.cumulative(at(37.0));
+            trace.multiply(10.0).unwrap();
+            let after = trace.cumulative(at(37.0));
+            assert!((after - 10.0 * before).abs() < 1e-6, "{trace:?}");
+        }
+        assert!(parse("kind = 'constant'\nrate = 5").multiply(1e9).is_err());
     }
 
     #[test]

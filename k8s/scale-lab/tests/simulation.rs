@@ -519,3 +519,16 @@ fn tuning_finds_settings_that_do_what_it_says() {
         "{values}"
     );
 }
+
+/// Every scenario that is in the repository can be read, and says what it is about.
+#[test]
+fn the_scenarios_of_the_repository_are_good() {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("scenarios");
+    let mut found = 0;
+    for entry in std::fs::read_dir(&folder).unwrap() {
+        let scenario = Scenario::read(&entry.unwrap().path()).unwrap();
+        assert!(!scenario.title.is_empty());
+        found += 1;
+    }
+    assert!(found >= 8, "{found}");
+}

@@ -32,6 +32,9 @@ pub(crate) struct Input {
     /// In place of the scenario's seed.
     #[arg(long, value_name = "N")]
     seed: Option<u64>,
+    /// So many times the scenario's load.
+    #[arg(long, value_name = "FACTOR", default_value_t = 1.0)]
+    load: f64,
 }
 
 impl Input {
@@ -41,6 +44,8 @@ impl Input {
             scenario.chart.rendered = Some(rendered.clone());
         }
         scenario.seed = self.seed.unwrap_or(scenario.seed);
+        scenario.trace.multiply(self.load)?;
+        scenario.check()?;
         Ok(scenario)
     }
 }

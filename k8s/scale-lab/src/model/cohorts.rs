@@ -15,6 +15,8 @@ type Tick = u64;
 const TICKS: [u64; 6] = [100, 50, 25, 20, 10, 5];
 /// A message's time in a pod has so many ticks at least, where the shortest tick allows.
 const TICKS_OF_A_MESSAGE: u64 = 4;
+/// Rounding to ticks changes a fixed time by a part of so many at most, where a tick does that.
+const ROUNDING: u64 = 50;
 /// Parts that an exponential distribution, or a random back-off, is cut into.
 const SLICES: usize = 16;
 
@@ -99,12 +101,7 @@ impl Allowance {
 
 impl Cohorts {
     pub(crate) fn new(scenario: &Scenario) -> Self {
-        let occupancy = scenario.occupancy().as_millis() as u64;
-        let wanted = occupancy / TICKS_OF_A_MESSAGE;
-        let tick_millis = TICKS
-            .into_iter()
-            .find(|tick| *tick <= wanted)
-            .unwrap_or(TICKS[5]);
+        let tick_millis = tick_millis(scenario);
         let tick = tick_millis as f64 / 1e3;
         let slices = slices(scenario, tick);
         let mean = slices.iter().map(|slice| slice.free as f64).sum::<f64>() / slices.len() as f64;
@@ -417,6 +414,24 @@ impl Cohorts {
         self.open = others;
         last
     }
+}
+
+/// The longest tick that is short enough for a message's time in a pod, and that this time is
+/// a multiple of, or nearly.
+fn tick_millis(scenario: &Scenario) -> u64 {
+    let occupancy = scenario.occupancy().as_millis() as u64;
+    let wanted = occupancy / TICKS_OF_A_MESSAGE;
+    let mut short = TICKS.into_iter().filter(|tick| *tick <= wanted);
+    let until_done = (scenario.occupancy() - scenario.consumer.call).as_millis() as u64;
+    let near = |tick: &u64| {
+        let rest = until_done % tick;
+        rest.min(tick - rest) * ROUNDING <= until_done
+    };
+    let found = match scenario.consumer.service_time {
+        ServiceTime::Fixed(_) => short.find(near),
+        ServiceTime::Exponential(_) => short.next(),
+    };
+    found.unwrap_or(TICKS[TICKS.len() - 1])
 }
 
 /// The times that messages take, as equally likely slices.
