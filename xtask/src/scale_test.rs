@@ -24,7 +24,7 @@ pub(crate) const NEEDS: &[Server] = &[Server::Kubectl];
 const FULL: &[(&str, u64)] = &[("step", 6), ("two-n-two", 6), ("spike", 10)];
 const QUICK: &[(&str, u64)] = &[("quick", 4)];
 /// Load on a service that is scaled by CPU: nothing to run live.
-const HTTP: &str = "http";
+const HTTP: &str = "http-step";
 
 /// Builds everything, runs the scenarios and prints their table.
 pub(crate) fn run(workspace: &Workspace, quick: bool) -> Result<()> {
@@ -90,13 +90,13 @@ fn scenario_tasks(
     simulated.arg(scenario(workspace, HTTP));
     simulated
         .arg("--csv")
-        .arg(folder(workspace).join("http.csv"));
+        .arg(folder(workspace).join("http-step.csv"));
     tasks.push(Task::new(HTTP, simulated, 2));
     let mut plot = lab(workspace, variables, &["plot"]);
-    plot.arg(folder(workspace).join("http.csv"));
+    plot.arg(folder(workspace).join("http-step.csv"));
     plot.args(["--title", "Requests to a service that is scaled by CPU"]);
-    plot.arg("--output").arg(folder(workspace).join("http.png"));
-    tasks.push(Task::new("plot of http", plot, 1));
+    plot.arg("--output").arg(folder(workspace).join("http-step.png"));
+    tasks.push(Task::new("plot of http-step", plot, 1));
     Ok(tasks)
 }
 
