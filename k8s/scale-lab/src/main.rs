@@ -51,7 +51,7 @@ fn main() -> ExitCode {
     let done: Result<Verdict> = match Cli::parse().command {
         Command::Simulate(options) => simulate::run(&options).map(|()| true),
         Command::Tune(options) => tune::run(&options),
-        Command::Live(live) => live.run(),
+        Command::Live(options) => live::run(&options),
         Command::Verify(options) => verify(&options),
         Command::Plot(plot) => plot.run().map(|()| true),
     };

@@ -28,7 +28,7 @@ const CHARACTER: f64 = 6.3;
 const PNG_SCALE: f32 = 2.0;
 /// What a run is drawn in; further runs start over. They differ for colour-blind eyes, too.
 const COLOURS: [&str; 4] = ["#1f5fbf", "#d9660b", "#1a8f5a", "#8a3fa8"];
-/// DejaVu Sans first: PNGs are drawn with it on every machine.
+/// `DejaVu Sans` first: PNGs are drawn with it on every machine.
 const FONT: &str = "DejaVu Sans, Verdana, sans-serif";
 
 /// Why there is no PNG.
@@ -85,7 +85,7 @@ struct Panel {
 
 const PANELS: [Panel; 3] = [
     Panel {
-        title: "Messages in the queue",
+        title: "Messages (or requests) waiting and in flight",
         steps: false,
         series: &[
             Series {
@@ -101,7 +101,7 @@ const PANELS: [Panel; 3] = [
         ],
     },
     Panel {
-        title: "Age of the oldest message, seconds",
+        title: "Age of the oldest, seconds",
         steps: false,
         series: &[Series {
             name: "age",
@@ -152,7 +152,7 @@ pub fn svg(title: &str, runs: &[(&str, &Timeline)]) -> String {
     legend(&mut out, &names, 23.0);
     let time = Axis::of_time(
         runs.iter()
-            .flat_map(|(_, run)| run.samples.last())
+            .filter_map(|(_, run)| run.samples.last())
             .map(|sample| sample.time.seconds()),
     );
     for (panel, index) in PANELS.iter().zip(0_u8..) {
@@ -208,8 +208,7 @@ fn draw(
         let at = x(tick);
         let _ = writeln!(
             out,
-            r##"<path d="M{at:.1} {top:.1}V{:.1}" stroke="#efefef"/>"##,
-            bottom
+            r##"<path d="M{at:.1} {top:.1}V{bottom:.1}" stroke="#efefef"/>"##
         );
         if last {
             let _ = writeln!(
@@ -483,7 +482,7 @@ pub fn png(svg: &str) -> Result<Vec<u8>, PngError> {
     fonts.load_font_data(dejavu::sans::regular().to_vec());
     fonts.load_font_data(dejavu::sans::bold().to_vec());
     fonts.set_sans_serif_family("DejaVu Sans");
-    options.font_family = "DejaVu Sans".to_owned();
+    "DejaVu Sans".clone_into(&mut options.font_family);
     let tree = usvg::Tree::from_str(svg, &options)?;
     let size = tree.size();
     let (width, height) = (size.width() * PNG_SCALE, size.height() * PNG_SCALE);
@@ -497,7 +496,7 @@ pub fn png(svg: &str) -> Result<Vec<u8>, PngError> {
 }
 
 #[cfg(test)]
-#[expect(clippy::unwrap_used, reason = "tests")]
+#[expect(clippy::float_cmp, reason = "exact by construction")]
 mod tests {
     use super::*;
     use crate::time::Time;
@@ -559,8 +558,8 @@ mod tests {
         let texts = texts(&svg);
         for expected in [
             "Spike &lt;100,000&gt;",
-            "Messages in the queue",
-            "Age of the oldest message, seconds",
+            "Messages (or requests) waiting and in flight",
+            "Age of the oldest, seconds",
             "Replicas",
             "time since the start (minutes)",
             "live",

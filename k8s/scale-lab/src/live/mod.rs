@@ -17,6 +17,7 @@ mod sqs;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use tokio::signal::unix::{SignalKind, signal};
 use tokio::task::JoinSet;
 
 pub use account::{Account, Cause, LogError};
@@ -79,9 +80,9 @@ pub struct Outcome {
     pub timeline: Timeline,
     /// What became of every message.
     pub account: Account,
-    /// The scenario as this machine could run it: with the measured start of a process and
-    /// the measured length of a call, and what cannot be scaled. `simulate` of it is what the
-    /// run is compared with.
+    /// The scenario as this machine ran it: with the mean start-up of the run's pods, the
+    /// length of a call as it was measured before, and whole seconds where nothing else is
+    /// possible. `simulate` of it is what the run is compared with.
     pub scenario: Scenario,
     /// What was different from the scenario, a line each.
     pub notes: Vec<String>,
@@ -168,13 +169,27 @@ pub async fn run(
     let adapted = adapt(&scenario, &mut notes);
     let ran = tokio::select! {
         ran = measured(adapted, worker, options, folder, &mut endpoint, &queues, notes) => ran,
-        _ = tokio::signal::ctrl_c() => Err(LiveError::Interrupted),
+        () = interrupted() => Err(LiveError::Interrupted),
     };
     if !endpoint.is_own() {
         queues.delete(&endpoint).await?;
     }
     endpoint.stop().await?;
     ran
+}
+
+/// Returns at Ctrl-C or SIGTERM: every process of the run ends with it.
+async fn interrupted() {
+    let terminate = async {
+        match signal(SignalKind::terminate()) {
+            Ok(mut terminate) => terminate.recv().await,
+            Err(_) => std::future::pending().await,
+        }
+    };
+    tokio::select! {
+        _ = tokio::signal::ctrl_c() => {}
+        _ = terminate => {}
+    }
 }
 
 /// Calibrates, then runs.
@@ -229,13 +244,19 @@ async fn measured(
 
 /// What a live run does not do.
 fn refuse(scenario: &Scenario, worker: &Worker, options: &Options) -> Result<(), LiveError> {
-    let only = |yes: bool, key, hint| match yes {
-        true => Err(LiveError::OnlySimulated { key, hint }),
-        false => Ok(()),
+    let only = |yes: bool, key, hint| {
+        if yes {
+            Err(LiveError::OnlySimulated { key, hint })
+        } else {
+            Ok(())
+        }
     };
-    let most = |what, count: u64, most: u64| match count > most {
-        true => Err(LiveError::TooMuch { what, count, most }),
-        false => Ok(()),
+    let most = |what, count: u64, most: u64| {
+        if count > most {
+            Err(LiveError::TooMuch { what, count, most })
+        } else {
+            Ok(())
+        }
     };
     let sqs = &scenario.sqs;
     let everybody = |outage: &Outage| outage.affects == Affects::Everybody;
@@ -677,7 +698,6 @@ impl Run<'_> {
         let circumstances = account::Circumstances {
             ends: &ends,
             outages: &self.outages,
-            lease: self.scenario.sqs.visibility_timeout,
             speed: self.scenario.live.speed,
         };
         let account = account::draw_up(sending, &attempts, &dead, left, &circumstances);
@@ -699,32 +719,47 @@ impl Run<'_> {
     }
 
     /// Whether the machine kept up.
-    fn remarks(&self, sending: &Sending, busy: Option<f64>, notes: &mut Vec<String>) {
+    fn remarks(&mut self, sending: &Sending, busy: Option<f64>, notes: &mut Vec<String>) {
         let late = sending.late.as_secs_f64();
-        if late > 5.0 {
+        let away = self
+            .outages
+            .iter()
+            .map(|(from, to)| to.since(*from).as_secs_f64());
+        if late > 5.0 + away.fold(0.0, f64::max) {
             notes.push(format!(
                 "a message was sent {late:.0} s late: senders or the queue were slower than the trace; a lower speed helps"
             ));
         }
-        if let Some(busy) = busy.filter(|busy| *busy > 0.85) {
+        if let Some(busy) = busy {
+            let hint = if busy > 0.85 {
+                ": they, not service times, may have been the bottleneck; a lower speed helps"
+            } else {
+                ""
+            };
             notes.push(format!(
-                "{:.0} % of the processors were busy: they, not service times, may have been the bottleneck; a lower speed helps",
+                "{:.0} % of the processors were busy{hint}",
                 busy * 100.0
             ));
         }
         let starts = self.pods.all.iter().filter_map(|pod| {
             let ready = pod.ready?;
-            (ready > pod.created).then(|| ready.since(pod.created).as_secs_f64())
+            (ready > pod.created).then(|| ready.since(pod.created))
         });
-        let starts: Vec<f64> = starts.collect();
-        if !starts.is_empty() {
-            let mean = starts.iter().sum::<f64>() / starts.len() as f64;
-            let longest = starts.iter().copied().fold(0.0, f64::max);
-            let planned = self.scenario.pods.schedule + self.scenario.pods.start;
+        let starts: Vec<Duration> = starts.collect();
+        if let (Some(longest), Ok(count)) = (starts.iter().max(), u32::try_from(starts.len())) {
+            let mean = starts.iter().sum::<Duration>() / count;
+            let pods = &mut self.scenario.pods;
             notes.push(format!(
-                "pods took {mean:.1} s to consume, {longest:.1} s at most; the scenario says {:.1} s",
-                planned.as_secs_f64()
+                "pods took {:.1} s to consume, {:.1} s at most, instead of {:.1} s; simulated with the mean",
+                mean.as_secs_f64(),
+                longest.as_secs_f64(),
+                (pods.schedule + pods.start).as_secs_f64(),
             ));
+            // Without what slow starts of the scenario added: the simulator adds them itself.
+            if self.scenario.faults.slow_starts.is_empty() {
+                pods.start =
+                    Duration::from_millis(mean.as_millis() as u64).saturating_sub(pods.schedule);
+            }
         }
     }
 }
@@ -798,6 +833,7 @@ fn backlog_at(timeline: &Timeline, time: Time) -> Option<f64> {
 }
 
 #[cfg(test)]
+#[expect(clippy::float_cmp, reason = "exact by construction")]
 mod tests {
     use super::*;
     use crate::timeline::Depth;

@@ -7,15 +7,16 @@ use crate::time::Time;
 use crate::timeline::{Depth, Sample};
 
 /// Fills in what was sent and settled by then, the oldest message, and the depth where nobody
-/// answered. A message is settled when its handler ended: its delete follows within
-/// milliseconds; or when it failed for the last time.
+/// answered. A message is settled when its handler ended (its delete follows within
+/// milliseconds), or failed for the last time.
 pub(super) fn complete(samples: &mut [(Sample, bool)], sending: &Sending, attempts: &Attempts) {
     let mut sent: Vec<(Time, Option<Time>)> = sending
         .sent
         .iter()
         .map(|one| {
             let calls = attempts.get(&one.id).map_or(&[][..], Vec::as_slice);
-            let done = calls.iter().filter_map(|call| call.ended).min();
+            // The last one: an earlier one was not followed by its delete.
+            let done = calls.iter().filter_map(|call| call.ended).max();
             let failed = || calls.iter().filter_map(|call| call.failed).max();
             (one.at, done.or_else(failed))
         })
@@ -58,6 +59,7 @@ pub(super) fn complete(samples: &mut [(Sample, bool)], sending: &Sending, attemp
 }
 
 #[cfg(test)]
+#[expect(clippy::float_cmp, reason = "counts")]
 mod tests {
     use super::super::account::Attempt;
     use super::super::senders::Sent;
@@ -80,6 +82,7 @@ mod tests {
             begun: at(begun),
             ended: ended.map(at),
             failed: None,
+            lease_lost: false,
         };
         let attempts: Attempts = [
             // Killed in its first call.
