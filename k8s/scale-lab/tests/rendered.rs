@@ -281,6 +281,7 @@ fn what_is_not_written_has_the_cluster_s_defaults() {
     assert_eq!((trigger.on_in_flight, trigger.on_delayed), (true, false));
 
     let pod = &worker.deployment;
+    assert_eq!((pod.min_ready, pod.one_per_node), (seconds(0), false));
     assert_eq!(
         (pod.grace_period, pod.pre_stop, pod.drain),
         (seconds(30), seconds(7), None)
@@ -303,6 +304,37 @@ fn what_is_not_written_has_the_cluster_s_defaults() {
         (pod.memory_request_bytes, pod.memory_limit_bytes),
         (192 << 20, None)
     );
+}
+
+#[test]
+fn half_a_behavior_is_filled_up() {
+    let with = |written: &str| {
+        let advanced = format!("advanced: {{ horizontalPodAutoscalerConfig: {{ {written} }} }}");
+        let text = LEAST.replace("  triggers:", &format!("  {advanced}\n  triggers:"));
+        read(&text).workers[0].scaled.behavior.clone()
+    };
+    assert_eq!(with("name: orders"), None);
+    assert_eq!(with("behavior: {}"), Some(Behavior::default()));
+    let mut up = Behavior::default();
+    up.up.tolerance = Some(0.05);
+    assert_eq!(with("behavior: { scaleUp: { tolerance: 50m } }"), Some(up));
+    let mut down = Behavior::default();
+    down.down.stabilization = Some(seconds(0));
+    let none = "behavior: { scaleDown: { stabilizationWindowSeconds: 0 } }";
+    assert_eq!(with(none), Some(down));
+}
+
+#[test]
+fn pods_that_want_a_node_each_are_told_apart() {
+    let with = |key: &str| {
+        let rule = "requiredDuringSchedulingIgnoredDuringExecution";
+        let terms = format!("podAntiAffinity: {{ {rule}: [{{ topologyKey: {key} }}] }}");
+        let init = "      initContainers:";
+        let text = LEAST.replace(init, &format!("      affinity: {{ {terms} }}\n{init}"));
+        read(&text).workers[0].deployment.one_per_node
+    };
+    assert!(with("kubernetes.io/hostname"));
+    assert!(!with("topology.kubernetes.io/zone"));
 }
 
 #[test]

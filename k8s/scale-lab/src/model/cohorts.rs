@@ -542,3 +542,45 @@ impl Messages for Cohorts {
         oldest.map(|sent| Time::from_millis(sent * self.tick_millis))
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+    use std::time::Duration;
+
+    use super::*;
+
+    /// Places that are taken are those of messages in the pool, and of calls after them:
+    /// none leaks, whoever leaves and whenever.
+    #[test]
+    fn places_do_not_leak() {
+        let text = "duration_seconds = 60
+            trace = { kind = 'constant', rate = 700 }
+            consumer = { concurrency = 9, call_seconds = 0.3, service_time = { fixed_seconds = 0.4 } }";
+        let scenario = Scenario::parse(text, Path::new(".")).unwrap();
+        let mut model = Cohorts::new(&scenario);
+        let mut now = Time::ZERO;
+        for pod in 0..60 {
+            model.start(pod);
+            now = now + Duration::from_millis(330);
+            model.advance(now);
+            match pod % 3 {
+                0 => model.stop(pod, now + Duration::from_millis(200)),
+                1 => model.kill(pod),
+                _ => {}
+            }
+            let pooled = model
+                .flights
+                .values()
+                .flatten()
+                .filter(|flight| flight.pooled);
+            let taken: u64 = pooled.map(|flight| flight.cohort.count).sum();
+            assert_eq!(
+                model.occupied,
+                taken + model.frees.values().sum::<u64>(),
+                "{now}"
+            );
+        }
+        assert!(model.occupied > 100);
+    }
+}

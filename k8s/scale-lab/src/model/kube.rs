@@ -391,3 +391,82 @@ impl Node {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+
+    use super::*;
+
+    fn kube() -> Kube {
+        let text = "duration_seconds = 60
+            pods = { schedule_seconds = 0, start_seconds = 10 }
+            trace = { kind = 'constant', rate = 1 }";
+        let scenario = Scenario::parse(text, Path::new(".")).unwrap();
+        let template = Template {
+            replicas: None,
+            grace_period: Duration::from_secs(50),
+            pre_stop: Duration::from_secs(5),
+            drain: Some(Duration::from_secs(40)),
+            min_ready: Duration::ZERO,
+            startup: None,
+            readiness: None,
+            liveness: None,
+            cpu_request_millis: 0,
+            cpu_limit_millis: None,
+            memory_request_bytes: 0,
+            memory_limit_bytes: None,
+            one_per_node: false,
+            args: Vec::new(),
+        };
+        Kube::new(&scenario, &template)
+    }
+
+    /// As a ReplicaSet: what does not work yet goes first, then what works for the shortest
+    /// time. `preStop` comes before SIGTERM; the drain is gristmill's, less what it keeps.
+    #[test]
+    fn the_newest_pods_go_first() {
+        let at = |seconds| Time::from_millis(seconds * 1000);
+        let mut kube = kube();
+        kube.begin(1);
+        for (seconds, replicas) in [(0, 1), (5, 2), (15, 3), (25, 4), (30, 5)] {
+            kube.scale(replicas);
+            kube.advance(at(seconds));
+        }
+        // Pods 0 to 2 work since 0, 15 and 25 s; 3 and 4 do not yet.
+        assert_eq!(
+            kube.population(),
+            Population {
+                running: 5,
+                ready: 3,
+                draining: 0
+            }
+        );
+        assert_eq!(kube.oldest_ready(2), [0, 1]);
+        kube.scale(2);
+        assert_eq!(kube.advance(at(31)), []);
+        assert_eq!(
+            kube.population(),
+            Population {
+                running: 2,
+                ready: 2,
+                draining: 1
+            }
+        );
+        let gone = [2, 3, 4].map(|id: PodId| kube.pods[id].stage);
+        assert_eq!(
+            gone,
+            [Stage::Terminating(Some(at(36))), Stage::Gone, Stage::Gone]
+        );
+        assert_eq!(kube.advance(at(36)), [Turn::Stop(2, at(36 + 37))]);
+        kube.remove(2, at(50));
+        assert_eq!(
+            kube.population(),
+            Population {
+                running: 2,
+                ready: 2,
+                draining: 0
+            }
+        );
+    }
+}
