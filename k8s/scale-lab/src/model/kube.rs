@@ -426,7 +426,7 @@ mod tests {
     /// time. `preStop` comes before SIGTERM; the drain is gristmill's, less what it keeps.
     #[test]
     fn the_newest_pods_go_first() {
-        let at = |seconds| Time::from_millis(seconds * 1000);
+        let at = |seconds: u64| Time::from_millis(seconds * 1000);
         let mut kube = kube();
         kube.begin(1);
         for (seconds, replicas) in [(0, 1), (5, 2), (15, 3), (25, 4), (30, 5)] {
