@@ -32,8 +32,8 @@ pub(super) struct Attempt {
     pub(super) begun: Time,
     pub(super) ended: Option<Time>,
     pub(super) failed: Option<Time>,
-    /// The host said that the lease was over before the message was settled.
-    pub(super) lease_lost: bool,
+    /// When the host said that the lease was over before the message was settled.
+    pub(super) lease_lost: Option<Time>,
 }
 
 /// Calls of the handler, by message.
@@ -88,7 +88,7 @@ fn note(attempts: &mut Attempts, pod: usize, what: &str, id: &str, at: Time) {
             begun: at,
             ended: None,
             failed: None,
-            lease_lost: false,
+            lease_lost: None,
         });
         return;
     }
@@ -98,7 +98,7 @@ fn note(attempts: &mut Attempts, pod: usize, what: &str, id: &str, at: Time) {
         match what {
             "end" => attempt.ended = Some(at),
             "fail" => attempt.failed = Some(at),
-            "lease" => attempt.lease_lost = true,
+            "lease" => attempt.lease_lost = Some(at),
             _ => {}
         }
     }
@@ -114,7 +114,8 @@ pub enum Cause {
     KilledBeforeDelete,
     /// Its pod was stopped, and the work was not done when the grace period was over.
     GraceOver,
-    /// The lease was over before the message was settled: its host says so.
+    /// The lease was over before the message was settled, as its host says; or the call began
+    /// late, in a host that stood still, as what it says of other messages shows.
     LeaseExpired,
     /// The queue did not answer when the message was to be deleted.
     Outage,
@@ -214,8 +215,9 @@ pub(super) struct Circumstances<'a> {
 }
 
 impl Circumstances<'_> {
-    /// Why `next` came after `before`, which had not failed.
-    fn cause(&self, before: &Attempt, next: &Attempt) -> Cause {
+    /// Why `next` came after `before`, which had not failed. `lost` is which pods lost a
+    /// lease, and when.
+    fn cause(&self, before: &Attempt, next: &Attempt, lost: &[(usize, Time)]) -> Cause {
         let end = self.ends.get(before.pod).copied().flatten();
         let delete = DELETE.mul_f64(self.speed);
         // The log's clock and ours differ by less than a scheduling delay.
@@ -238,7 +240,10 @@ impl Circumstances<'_> {
         if self.outages.iter().any(away) {
             return Cause::Outage;
         }
-        if before.lease_lost {
+        let stood_still = |(pod, at): &(usize, Time)| {
+            *pod == next.pod && *at <= next.begun + delete && next.begun <= *at + delete
+        };
+        if before.lease_lost.is_some() || lost.iter().any(stood_still) {
             return Cause::LeaseExpired;
         }
         Cause::Unexplained
@@ -260,6 +265,9 @@ pub(super) fn draw_up(
         ..Account::default()
     };
     let dead: std::collections::HashSet<_> = dead.iter().map(String::as_str).collect();
+    let calls = attempts.values().flatten();
+    let lost = calls.filter_map(|call| Some((call.pod, call.lease_lost?)));
+    let lost: Vec<_> = lost.collect();
     let mut causes: HashMap<Cause, u64> = HashMap::new();
     let mut unfinished = 0;
     let mut known = 0_u64;
@@ -282,7 +290,9 @@ pub(super) fn draw_up(
                 account.retries += 1;
             } else {
                 again += 1;
-                *causes.entry(circumstances.cause(before, next)).or_default() += 1;
+                *causes
+                    .entry(circumstances.cause(before, next, &lost))
+                    .or_default() += 1;
             }
         }
         account.once += u64::from(done && again == 0);
@@ -454,6 +464,26 @@ mod tests {
         }
     }
 
+    /// A host that stood still lost the lease of `a`, and began `b` when somebody else had
+    /// done it.
+    #[test]
+    fn a_call_that_began_late_is_explained_by_the_leases_of_its_pod() {
+        let printed = [
+            (2, "begin", "a", 10),
+            (3, "begin", "b", 50),
+            (3, "end", "b", 58),
+            (3, "begin", "a", 50),
+            (3, "end", "a", 58),
+            (2, "end", "a", 70),
+            (2, "lease", "a", 70),
+            (2, "begin", "b", 71),
+            (2, "end", "b", 79),
+        ];
+        let account = account(&printed, &[], 0, &[]);
+        assert_eq!(account.again, [(Cause::LeaseExpired, 2)]);
+        assert!(account.balances(), "{account}");
+    }
+
     #[test]
     fn what_fails_is_tried_again_until_it_is_dead() {
         let account = account(
@@ -503,7 +533,7 @@ mod tests {
             begun: Time::from_millis(1_250),
             ended: Some(Time::from_millis(3_250)),
             failed: None,
-            lease_lost: true,
+            lease_lost: Some(Time::from_millis(4_250)),
         };
         assert_eq!(attempts, [("a".to_owned(), vec![expected])].into());
     }

@@ -82,7 +82,7 @@ mod tests {
             begun: at(begun),
             ended: ended.map(at),
             failed: None,
-            lease_lost: false,
+            lease_lost: None,
         };
         let attempts: Attempts = [
             // Killed in its first call.
