@@ -11,7 +11,7 @@ use anyhow::{Context, Result};
 
 use crate::wasm_target::{self, Source};
 use crate::workspace::{CORE_MODULE_TARGET, WASM_TARGET, Workspace};
-use crate::{printer, process};
+use crate::{printer, process, scale_test};
 
 /// A first build on two slow cores takes about twenty.
 const LIMIT: Duration = Duration::from_mins(45);
@@ -37,6 +37,11 @@ pub(crate) fn guests(workspace: &Workspace) -> Result<()> {
 /// The guest of the soak.
 pub(crate) fn soak_guest(workspace: &Workspace) -> Result<()> {
     wasm(workspace, "the soak's guest", &["guest-soak"])
+}
+
+/// What consumes in live runs of the scale lab.
+pub(crate) fn scale_lab_handler(workspace: &Workspace) -> Result<()> {
+    wasm(workspace, "the scale lab's handler", &[scale_test::HANDLER])
 }
 
 /// The guest that is a program, for WASI 0.1: its file.

@@ -10,7 +10,7 @@ use crate::suites::{Task, run_all};
 use crate::venv::{self, Venv};
 use crate::wasm_target::{self, Source};
 use crate::workspace::{WASM_TARGET, Workspace};
-use crate::{printer, process};
+use crate::{printer, process, scale_test};
 
 /// Prepares and runs all checks.
 pub(crate) fn run(workspace: &Workspace) -> Result<()> {
@@ -47,7 +47,8 @@ fn clippy_of_host(workspace: &Workspace) -> Command {
 }
 
 fn clippy_of_wasm(workspace: &Workspace) -> Option<Task> {
-    let packages = [workspace.components(), workspace.component_libraries()].concat();
+    let own = [workspace.components(), workspace.component_libraries()];
+    let packages = [own.concat(), vec![scale_test::HANDLER]].concat();
     if packages.is_empty() {
         return None;
     }

@@ -12,6 +12,7 @@ mod plugin;
 mod portal;
 mod printer;
 mod process;
+mod scale_test;
 mod servers;
 mod soak;
 mod staging;
@@ -107,6 +108,18 @@ enum Command {
         #[arg(long)]
         seed: Option<u64>,
     },
+    /// Load tests of scaling, live and simulated: a step, a spike, 2 to N to 2 replicas.
+    ///
+    /// Acts as KEDA, the HorizontalPodAutoscaler and the kubelet on what the chart renders, with
+    /// real consumers, and accounts for every message; then simulates the same. Exit code 1
+    /// if one is lost, a second call is unexplained, or the two backlogs are more than 15 % of
+    /// the peak apart. Timelines and plots go to target/scale-test. About six minutes;
+    /// `cargo xtask test` has the short form.
+    ScaleTest {
+        /// One short scenario.
+        #[arg(long)]
+        quick: bool,
+    },
     /// Build the host, and install it as Spin's plugins trigger-sqs and trigger-cron.
     ///
     /// `spin up` then runs queues and schedules by Gristmill. The packages, as
@@ -164,6 +177,7 @@ fn run(arguments: Arguments) -> Result<()> {
         Command::Screenshots => portal::screenshots(&workspace),
         Command::Bench { arguments } => bench::run(&workspace, &arguments),
         Command::Soak { messages, seed } => soak::run(&workspace, messages, seed),
+        Command::ScaleTest { quick } => scale_test::run(&workspace, quick),
         Command::Plugin { into } => plugin::run(&workspace, into),
         Command::Setup { target_from } => setup(&workspace, target_from),
     }

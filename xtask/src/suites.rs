@@ -11,7 +11,7 @@ use crate::servers::{self, Server, Servers};
 use crate::venv::{self, Venv};
 use crate::wasm_target::{self, Source};
 use crate::workspace::{WASM_TARGET, Workspace};
-use crate::{bench, build, k8s, lint, portal, printer, process};
+use crate::{bench, build, k8s, lint, portal, printer, process, scale_test};
 
 /// What `--only` takes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
@@ -32,10 +32,12 @@ pub(crate) enum Suite {
     Browser,
     /// The chart, the images and the infrastructure, without a cluster.
     K8s,
+    /// Scaling: its arithmetic, and a short load test live and simulated.
+    Scale,
 }
 
 impl Suite {
-    const ALL: [Self; 8] = [
+    const ALL: [Self; 9] = [
         Self::Lint,
         Self::Unit,
         Self::LocalQueue,
@@ -44,6 +46,7 @@ impl Suite {
         Self::Api,
         Self::Browser,
         Self::K8s,
+        Self::Scale,
     ];
 
     fn name(self) -> &'static str {
@@ -56,6 +59,7 @@ impl Suite {
             Self::Api => "api",
             Self::Browser => "browser",
             Self::K8s => "k8s",
+            Self::Scale => "scale",
         }
     }
 
@@ -94,6 +98,7 @@ impl Suite {
             Self::Api => portal::API_NEEDS,
             Self::Browser => portal::BROWSER_NEEDS,
             Self::K8s => k8s::NEEDS,
+            Self::Scale => scale_test::NEEDS,
             _ => &[],
         }
     }
@@ -202,6 +207,7 @@ impl Prepared {
             Suite::Api,
             Suite::Browser,
             Suite::K8s,
+            Suite::Scale,
         ];
         if any(&[Suite::Lint]) || any(&run_the_application) {
             report.time("wasm target", || {
@@ -215,6 +221,9 @@ impl Prepared {
                 build::everything(workspace)?;
                 if any(&[Suite::Shim, Suite::Rate]) {
                     build::guests(workspace)?;
+                }
+                if any(&[Suite::Scale]) {
+                    build::scale_lab_handler(workspace)?;
                 }
                 prepared.binaries = true;
                 Ok(())
@@ -329,6 +338,12 @@ impl Prepared {
                 without_accounts(&mut python);
                 vec![Task::new(suite.name(), python, 15)]
             }
+            Suite::Scale => {
+                if !self.binaries {
+                    return Err(NotPrepared("build").into());
+                }
+                scale_test::suite(workspace, &self.variables)?
+            }
         };
         run_all(&mut tasks)
     }
@@ -373,7 +388,7 @@ pub(crate) fn host_test(workspace: &Workspace) -> Command {
 }
 
 /// Whatever account the machine is logged in to is none of the tests' business.
-fn without_accounts(command: &mut Command) {
+pub(crate) fn without_accounts(command: &mut Command) {
     let aws = env::vars_os().map(|(name, _)| name);
     for name in aws.filter(|name| name.to_str().is_some_and(|name| name.starts_with("AWS_"))) {
         command.env_remove(name);

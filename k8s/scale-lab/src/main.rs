@@ -1,11 +1,14 @@
 //! The command line: parses, runs, and says on one line what went wrong.
 
-use std::io::Write;
+mod commands;
+
 use std::process::ExitCode;
 
 use anyhow::Result;
 use clap::{Args, Parser, Subcommand};
 use scale_lab::verify::Report;
+
+use commands::{live, plot, say, simulate, tell, tune};
 
 /// KEDA, the HorizontalPodAutoscaler and queue consumers on one machine.
 ///
@@ -20,7 +23,11 @@ struct Cli {
 
 #[derive(Subcommand)]
 enum Command {
+    Simulate(simulate::Simulate),
+    Tune(tune::Tune),
+    Live(live::Live),
     Verify(Verify),
+    Plot(plot::Plot),
 }
 
 /// Proves the arithmetic: cases from the sources of KEDA 2.20 and Kubernetes 1.35.
@@ -41,15 +48,18 @@ struct Verify {
 type Verdict = bool;
 
 fn main() -> ExitCode {
-    let done = match Cli::parse().command {
+    let done: Result<Verdict> = match Cli::parse().command {
+        Command::Simulate(options) => simulate::run(&options).map(|()| true),
+        Command::Tune(options) => tune::run(&options),
+        Command::Live(options) => live::run(&options),
         Command::Verify(options) => verify(&options),
+        Command::Plot(plot) => plot.run().map(|()| true),
     };
     match done {
         Ok(true) => ExitCode::SUCCESS,
         Ok(false) => ExitCode::from(1),
         Err(error) => {
-            // Nobody is left to tell where even this fails.
-            let _ = writeln!(std::io::stderr(), "error: {error:#}");
+            tell(format_args!("error: {error:#}"));
             ExitCode::from(2)
         }
     }
@@ -61,6 +71,6 @@ fn verify(options: &Verify) -> Result<Verdict> {
         let name = &options.name;
         anyhow::bail!("no case has `{name}` in its name; `scale-lab verify` lists them all");
     }
-    writeln!(std::io::stdout(), "{report}")?;
+    say(&report);
     Ok(report.failures() == 0)
 }

@@ -1,5 +1,7 @@
 //! What a run was like, whoever ran it: the common form of `simulate` and `live`.
 
+use std::fmt;
+
 use crate::time::Time;
 
 /// What SQS says of a queue. Simulated queues have parts of messages at high rates.
@@ -70,6 +72,16 @@ pub enum EventKind {
         /// Which one, by the order of starts.
         pod: usize,
     },
+}
+
+impl fmt::Display for Event {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}: ", self.time)?;
+        match &self.kind {
+            EventKind::Scaled { from, to, reason } => write!(f, "{from} → {to} ({reason})"),
+            EventKind::Killed { pod } => write!(f, "pod {pod} was killed"),
+        }
+    }
 }
 
 /// A whole run; samples are in order of time, a scenario's second apart at most.
