@@ -21,6 +21,9 @@ pub struct Chart {
     pub values_files: Vec<PathBuf>,
     /// Values on top of them, as in a file of values.
     pub values: toml::Table,
+    /// Files of values on top of these; not in the scenario's file.
+    #[serde(skip)]
+    pub more_values_files: Vec<PathBuf>,
     /// The queue whose consumers are scaled: the last part of its URL.
     pub queue: Option<String>,
     /// Instead of `queue`: the Deployment or `SpinApp` that is scaled by CPU (with `[http]`).
@@ -147,6 +150,9 @@ impl Chart {
         }
         // JSON is YAML.
         command.args(["--values", "-"]);
+        for file in &self.more_values_files {
+            command.arg("--values").arg(file);
+        }
         let no_helm = |error| ChartError::NoHelm(helm.to_owned(), error);
         let mut child = command
             .stdin(Stdio::piped())
@@ -170,6 +176,13 @@ impl Chart {
             said,
         })
     }
+}
+
+/// The name that the chart's `queues` has for a worker: its Deployment is called
+/// `RELEASE-worker-NAME`. Another chart's worker goes by its queue.
+pub fn queue_key(worker: &Worker) -> &str {
+    let name = worker.name.split_once("-worker-").map(|(_, key)| key);
+    name.unwrap_or(&worker.queue)
 }
 
 fn names<'a>(found: impl Iterator<Item = &'a str>) -> String {

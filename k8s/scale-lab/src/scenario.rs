@@ -214,7 +214,8 @@ pub struct Sqs {
     #[serde(rename = "metrics_lag_seconds", deserialize_with = "seconds")]
     pub metrics_lag: Duration,
     /// Queues that the load is divided over evenly, each with consumers and a `ScaledObject` of
-    /// its own. One of them is simulated, and the timeline is so many times that; 1 to 1,000; 1.
+    /// its own. One of them is simulated, and the samples are so many times that, the events
+    /// are one queue's; 1 to 1,000; 1.
     pub partitions: u32,
 }
 

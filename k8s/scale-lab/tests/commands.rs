@@ -147,3 +147,21 @@ fn what_cannot_be_done_is_said_on_one_line() {
         assert!(output.stdout.is_empty());
     }
 }
+
+/// The queue `orders` of the chart may have another name at SQS.
+#[test]
+fn values_of_tune_go_under_the_charts_own_name() {
+    let folder = tempfile::tempdir().unwrap();
+    let rendered = RENDERED.replace("000000000000/orders", "000000000000/shop-orders");
+    let scenario = SCENARIO.replace("queue = 'orders'", "queue = 'shop-orders'");
+    std::fs::write(folder.path().join("orders.toml"), scenario).unwrap();
+    std::fs::write(folder.path().join("shop.yaml"), rendered).unwrap();
+    let arguments = "tune orders.toml --rendered shop.yaml --seeds 1 --room 1 --target-p99-age 90";
+    let output = scale_lab(folder.path(), &arguments.split(' ').collect::<Vec<_>>());
+    let said = text(&output.stdout);
+    assert!(
+        said.contains("queues:\n  \"orders\":\n"),
+        "{said}{}",
+        text(&output.stderr)
+    );
+}

@@ -271,13 +271,13 @@ fn poison_ends_as_dead_letters() {
     let text = "duration_seconds = 400
         trace = { kind = 'step', before = 50, after = 0, at_seconds = 100 }
         sqs = { max_receive_count = 3 }
-        consumer = { poison_share = 0.1, error_share = 0.2, concurrency = 64 }";
+        consumer = { poison_share = 0.1, error_share = 0.5, concurrency = 64 }";
     for timeline in by_both(text, &worker(2, 2, 5)) {
         let summary = Summary::of(&timeline, &Costs::default());
-        // One of ten, and of the others one of 5³.
-        let expected = 5000.0 * (0.1 + 0.9 * 0.008);
+        // One of ten, and of the others one of 2³.
+        let expected = 5000.0 * (0.1 + 0.9 * 0.125);
         assert!(
-            (summary.dead / expected - 1.0).abs() < 0.12,
+            (summary.dead / expected - 1.0).abs() < 0.08,
             "{}, not {expected}",
             summary.dead
         );

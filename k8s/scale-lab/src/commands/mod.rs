@@ -21,6 +21,9 @@ pub(crate) struct Input {
     /// The output of `helm template`, in place of the chart the scenario names.
     #[arg(long, value_name = "FILE")]
     rendered: Option<PathBuf>,
+    /// Values for the chart, on top of the scenario's; `tune` makes such files.
+    #[arg(long, value_name = "FILE", conflicts_with = "rendered")]
+    values: Vec<PathBuf>,
     /// The program that renders the chart.
     #[arg(
         long,
@@ -44,6 +47,7 @@ impl Input {
             scenario.chart.rendered = Some(rendered.clone());
         }
         scenario.seed = self.seed.unwrap_or(scenario.seed);
+        scenario.chart.more_values_files.clone_from(&self.values);
         scenario.trace.multiply(self.load)?;
         scenario.check()?;
         Ok(scenario)

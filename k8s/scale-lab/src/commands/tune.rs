@@ -2,6 +2,7 @@
 
 use anyhow::{Result, bail};
 use clap::Args;
+use scale_lab::chart::queue_key;
 use scale_lab::tune::{Goal, search};
 
 use super::{Input, say, tell};
@@ -41,6 +42,6 @@ pub(crate) fn run(options: &Tune) -> Result<bool> {
     let found = search(&scenario, &worker, goal, &mut |trial| {
         tell(format_args!("better: {trial}"));
     })?;
-    say(found.values(&scenario, &worker.queue, goal).trim_end());
+    say(found.values(&scenario, queue_key(&worker), goal).trim_end());
     Ok(found.met)
 }

@@ -422,12 +422,13 @@ fn tick_millis(scenario: &Scenario) -> u64 {
     let occupancy = scenario.occupancy().as_millis() as u64;
     let wanted = occupancy / TICKS_OF_A_MESSAGE;
     let mut short = TICKS.into_iter().filter(|tick| *tick <= wanted);
-    let until_done = (scenario.occupancy() - scenario.consumer.call).as_millis() as u64;
+    let consumer = &scenario.consumer;
+    let until_done = (consumer.service_time.mean() + consumer.call).as_millis() as u64;
     let near = |tick: &u64| {
         let rest = until_done % tick;
         rest.min(tick - rest) * ROUNDING <= until_done
     };
-    let found = match scenario.consumer.service_time {
+    let found = match consumer.service_time {
         ServiceTime::Fixed(_) => short.find(near),
         ServiceTime::Exponential(_) => short.next(),
     };
