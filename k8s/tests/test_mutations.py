@@ -206,7 +206,7 @@ SPOILT = {
     "scaled_objects_are_sound": {
         "no {'": lambda r: scaler(r)["scaleTargetRef"].update(name="nobody"),
         "replicas 99 to": lambda r: scaler(r).update(minReplicaCount=99),
-        "queueLenght": lambda r: scaler(r)["triggers"][0]["metadata"].update(queueLenght="5"),
+        "queueLengths": lambda r: scaler(r)["triggers"][0]["metadata"].update(queueLengths="5"),
         "no region": lambda r: scaler(r)["triggers"][0]["metadata"].pop("awsRegion"),
         "would ask AWS": lambda r: scaler(r)["triggers"][0]["metadata"].pop("awsEndpoint"),
         "no TriggerAuthentication": lambda r: scaler(r)["triggers"][0]["authenticationRef"].update(name="nobody"),

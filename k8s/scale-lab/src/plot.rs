@@ -28,7 +28,7 @@ const CHARACTER: f64 = 6.3;
 const PNG_SCALE: f32 = 2.0;
 /// What a run is drawn in; further runs start over. They differ for colour-blind eyes, too.
 const COLOURS: [&str; 4] = ["#1f5fbf", "#d9660b", "#1a8f5a", "#8a3fa8"];
-/// `DejaVu Sans` first: PNGs are drawn with it on every machine.
+/// `DejaVu Sans` first: a PNG is drawn with it on every machine.
 const FONT: &str = "DejaVu Sans, Verdana, sans-serif";
 
 /// Why there is no PNG.

@@ -762,7 +762,7 @@ mod tests {
     #[test]
     fn what_is_unknown_or_out_of_bounds_is_refused_by_name() {
         for (more, said) in [
-            ("[consumer]\nconcurency = 3", "concurency"),
+            ("[consumer]\nconcurrent = 3", "concurrent"),
             (
                 "[consumer]\nconcurrency = 401",
                 "`consumer.concurrency` is 401: give 1 to 400",

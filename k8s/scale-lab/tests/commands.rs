@@ -125,7 +125,10 @@ fn what_cannot_be_done_is_said_on_one_line() {
             SCENARIO.replace("after = 20", "after = -20"),
             "`trace.after` is -20",
         ),
-        (SCENARIO.replace("title", "heading"), "unknown field `heading`"),
+        (
+            SCENARIO.replace("title", "heading"),
+            "unknown field `heading`",
+        ),
         (
             SCENARIO.replace("rendered = 'rendered.yaml', ", ""),
             "names no chart",
