@@ -95,7 +95,8 @@ fn scenario_tasks(
     let mut plot = lab(workspace, variables, &["plot"]);
     plot.arg(folder(workspace).join("http-step.csv"));
     plot.args(["--title", "Requests to a service that is scaled by CPU"]);
-    plot.arg("--output").arg(folder(workspace).join("http-step.png"));
+    plot.arg("--output")
+        .arg(folder(workspace).join("http-step.png"));
     tasks.push(Task::new("plot of http-step", plot, 1));
     Ok(tasks)
 }
