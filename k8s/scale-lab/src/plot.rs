@@ -362,9 +362,29 @@ fn squeeze(column: &mut Vec<(f64, f64)>, kept: &mut Vec<(f64, f64)>) {
     }
 }
 
+/// Without points that lie on the way from the one before to the one after, to a fraction of a
+/// pixel; a stretch is no longer than 20 pixels, so that a gentle curve stays one. Of steps,
+/// without points that change nothing.
+fn straighten(points: impl Iterator<Item = (f64, f64)>, steps: bool) -> Vec<(f64, f64)> {
+    let mut kept: Vec<(f64, f64)> = Vec::new();
+    for next in points {
+        if let [.., from, middle] = kept.as_slice() {
+            let (width, height) = (next.0 - from.0, next.1 - from.1);
+            let on_the_way = from.1 + height * (middle.0 - from.0) / width.max(0.1);
+            let straight = width <= 20.0 && (on_the_way - middle.1).abs() < 0.05;
+            let same = from.1.total_cmp(&middle.1).is_eq() && height.abs() < f64::EPSILON;
+            if if steps { same } else { straight } {
+                kept.pop();
+            }
+        }
+        kept.push(next);
+    }
+    kept
+}
+
 fn line(points: impl Iterator<Item = (f64, f64)>, steps: bool) -> String {
     let mut path = String::new();
-    for (x, y) in points {
+    for (x, y) in straighten(points, steps) {
         let _ = if path.is_empty() {
             write!(path, "M{x:.1} {y:.1}")
         } else if steps {
