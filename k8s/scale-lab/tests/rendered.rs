@@ -38,7 +38,7 @@ fn a_worker_is_read_with_its_scaling_and_its_pods() {
     let fallback = Fallback {
         failure_threshold: 5,
         replicas: 1,
-        behavior: FallbackBehavior::Static,
+        behavior: FallbackBehavior::CurrentReplicasIfHigher,
     };
     assert_eq!(scaled.fallback, Some(fallback));
     let down = Rules {
@@ -105,7 +105,7 @@ fn a_service_is_read_with_its_target_and_its_pods() {
     };
     assert_eq!(behavior.up.policies.len(), 2);
     assert_eq!(behavior.down.stabilization, Some(seconds(300)));
-    assert_eq!(service.deployment.cpu_request_millis, 100);
+    assert_eq!(service.deployment.cpu_request_millis, 250);
     assert_eq!(service.deployment.grace_period, seconds(30));
     assert_eq!(
         service.deployment.readiness.map(|probe| probe.period),
