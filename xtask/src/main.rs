@@ -113,8 +113,7 @@ enum Command {
     /// Acts as KEDA, the HorizontalPodAutoscaler and the kubelet on what the chart renders, with
     /// real consumers, and accounts for every message; then simulates the same. Exit code 1
     /// if one is lost, a second call is unexplained, or the two backlogs are more than 15 % of
-    /// the peak apart. Timelines and plots go to target/scale-test. About five minutes after the builds;
-    /// `cargo xtask test` has the short form.
+    /// the peak apart. Timelines and plots go to target/scale-test. About five minutes after the builds.
     ScaleTest {
         /// One short scenario.
         #[arg(long)]

@@ -32,7 +32,7 @@ pub(crate) enum Suite {
     Browser,
     /// The chart, the images and the infrastructure, without a cluster.
     K8s,
-    /// Scaling: its arithmetic, and a short load test live and simulated.
+    /// The scale lab: its tests, and its arithmetic.
     Scale,
 }
 
@@ -207,7 +207,6 @@ impl Prepared {
             Suite::Api,
             Suite::Browser,
             Suite::K8s,
-            Suite::Scale,
         ];
         if any(&[Suite::Lint]) || any(&run_the_application) {
             report.time("wasm target", || {
@@ -221,9 +220,6 @@ impl Prepared {
                 build::everything(workspace)?;
                 if any(&[Suite::Shim, Suite::Rate]) {
                     build::guests(workspace)?;
-                }
-                if any(&[Suite::Scale]) {
-                    build::scale_lab_handler(workspace)?;
                 }
                 prepared.binaries = true;
                 Ok(())
@@ -338,12 +334,7 @@ impl Prepared {
                 without_accounts(&mut python);
                 vec![Task::new(suite.name(), python, 15)]
             }
-            Suite::Scale => {
-                if !self.binaries {
-                    return Err(NotPrepared("build").into());
-                }
-                scale_test::suite(workspace, &self.variables)
-            }
+            Suite::Scale => scale_test::suite(workspace, &self.variables),
         };
         run_all(&mut tasks)
     }

@@ -9,6 +9,7 @@ use deadpool_postgres::{
     Manager, ManagerConfig, Object, Pool, PoolError, QueueMode, RecyclingMethod, Runtime,
     TimeoutType, Timeouts,
 };
+use futures::future::BoxFuture;
 use tokio_postgres::Config;
 use tokio_postgres::error::SqlState;
 use tokio_postgres_rustls::MakeRustlsConnect;
@@ -75,18 +76,8 @@ impl Server {
             })
             .build()
             .map_err(|error| unusable(error.to_string()))?;
-        let probe = {
-            let (connector, config) = (connector.clone(), address.config.clone());
-            move || {
-                let (connector, config) = (connector.clone(), config.clone());
-                async move {
-                    let answer = connector.probe(&config).await;
-                    answer.map_err(|error| without_names(&error))
-                }
-            }
-        };
         let backend = backends
-            .watch(name.clone(), probe)
+            .watch(name.clone(), probe(&connector, &address.config, |_| true))
             .map_err(|error| unusable(error.to_string()))?;
         Ok(Self {
             name,
@@ -109,10 +100,6 @@ impl Server {
         let reason = match opened.await {
             Ok(client) => return Ok(client),
             Err(CallError::Down(unavailable)) => return Err(unavailable.into()),
-            Err(CallError::Failed(PoolError::Backend(error))) if !is_absence(&error) => {
-                let reason = with_causes(&error);
-                return Err(PostgresError::Connect { server, reason });
-            }
             Err(CallError::Failed(PoolError::Timeout(TimeoutType::Wait))) => {
                 let limit = MAX_CONNECTIONS;
                 return Err(PostgresError::Exhausted { server, limit });
@@ -120,7 +107,13 @@ impl Server {
             Err(CallError::Failed(PoolError::Timeout(_))) => {
                 format!("no answer within {} s", CONNECT_TIMEOUT.as_secs())
             }
-            Err(CallError::Failed(PoolError::Backend(error))) => with_causes(&error),
+            Err(CallError::Failed(PoolError::Backend(error))) => {
+                let reason = with_causes(&error);
+                if !is_absence(&error) {
+                    return Err(PostgresError::Connect { server, reason });
+                }
+                reason
+            }
             Err(error) => error.to_string(),
         };
         Err(PostgresError::Unreachable { server, reason })
@@ -165,6 +158,24 @@ impl Server {
             .pool
             .retain(|client, metrics| !client.is_closed() && metrics.last_used() < IDLE_CONNECTION);
         drop(idle.removed);
+    }
+}
+
+/// Asks the server for an answer; of its errors, those count that `means_down`.
+fn probe(
+    connector: &Connector,
+    config: &Config,
+    means_down: fn(&tokio_postgres::Error) -> bool,
+) -> impl Fn() -> BoxFuture<'static, Result<(), String>> + use<> {
+    let (connector, config) = (connector.clone(), config.clone());
+    move || {
+        let (connector, config) = (connector.clone(), config.clone());
+        Box::pin(async move {
+            match connector.probe(&config).await {
+                Err(error) if means_down(&error) => Err(without_names(&error)),
+                _ => Ok(()),
+            }
+        })
     }
 }
 
@@ -224,16 +235,7 @@ impl PostgresServers {
         if let Some(presence) = server.presence.get() {
             return Some(Arc::clone(presence));
         }
-        let (connector, config) = (server.connector.clone(), server.config.clone());
-        let probe = move || {
-            let (connector, config) = (connector.clone(), config.clone());
-            async move {
-                match connector.probe(&config).await {
-                    Err(error) if is_absence(&error) => Err(without_names(&error)),
-                    _ => Ok(()),
-                }
-            }
-        };
+        let probe = probe(&server.connector, &server.config, is_absence);
         let fresh = self.backends.watch(server.name.clone(), probe).ok()?;
         let presence = server.presence.get_or_init(|| Arc::clone(&fresh));
         if !Arc::ptr_eq(presence, &fresh) {
